@@ -1,0 +1,157 @@
+package sandbox
+
+// PlanVersion is the version of Plan's encoding. A launcher refuses any other.
+const PlanVersion = 1
+
+// Build identifies the source this binary was built from. The gate writes its
+// own into every plan and the launcher refuses a plan of another build, so an
+// upgrade that replaced only one of the two programs fails at once and clearly.
+// Set by the linker; "dev" otherwise.
+var Build = "dev"
+
+// Plan is everything about one container that the gate has decided, and all
+// the launcher is told. It is plain data with no defaults: what is absent is
+// off, and what must be present and is not makes the plan invalid.
+type Plan struct {
+	Version int    `json:"version"`
+	Build   string `json:"build"`
+	// Run is the run's id: 64 lower-case hex digits.
+	Run      string `json:"run"`
+	Name     string `json:"name"`
+	Hostname string `json:"hostname"`
+	Image    Image  `json:"image"`
+
+	Process Process `json:"process"`
+	Root    Root    `json:"root"`
+	Mounts  []Mount `json:"mounts"`
+	IDMap   IDMap   `json:"id_map"`
+	Network Network `json:"network"`
+	Limits  Limits  `json:"limits"`
+	Seccomp Seccomp `json:"seccomp"`
+	// MaskedPaths are hidden, ReadonlyPaths made read-only; absolute, inside.
+	MaskedPaths   []string `json:"masked_paths"`
+	ReadonlyPaths []string `json:"readonly_paths"`
+	Host          Host     `json:"host"`
+}
+
+// Image says what was verified. The launcher records it and does not use it.
+type Image struct {
+	Reference string `json:"reference"`
+	// Digest is the manifest's, "sha256:…".
+	Digest string `json:"digest"`
+}
+
+// Process is the first process of the container.
+type Process struct {
+	Args []string `json:"args"`
+	Env  []string `json:"env"`
+	Cwd  string   `json:"cwd"`
+	// UID, GID and Groups are ids inside the container, already looked up.
+	UID    uint32   `json:"uid"`
+	GID    uint32   `json:"gid"`
+	Groups []uint32 `json:"groups"`
+	// Capabilities are permitted, effective and bounding ("CAP_CHOWN").
+	// Inheritable and ambient sets are always empty (CVE-2022-29162).
+	Capabilities []string `json:"capabilities"`
+	NoNewPrivs   bool     `json:"no_new_privs"`
+	Rlimits      []Rlimit `json:"rlimits"`
+	// Stdin says whether the payload gets the caller's standard input; without
+	// it, it reads end of file.
+	Stdin bool `json:"stdin"`
+}
+
+// Rlimit is one resource limit; Type as in "RLIMIT_NOFILE".
+type Rlimit struct {
+	Type string `json:"type"`
+	Soft uint64 `json:"soft"`
+	Hard uint64 `json:"hard"`
+}
+
+// Root is the container's root file system.
+type Root struct {
+	// Layers are unpacked, immutable layer directories, lowest first.
+	Layers []Layer `json:"layers"`
+	// Writable gives the container a layer of its own under Host.ContainerDir;
+	// otherwise the root is mounted read-only and nothing is kept.
+	Writable bool `json:"writable"`
+}
+
+// Layer is one unpacked layer.
+type Layer struct {
+	DiffID string `json:"diff_id"`
+	// Path is the host directory that holds it.
+	Path string `json:"path"`
+}
+
+// MountType is what a Mount puts in place.
+type MountType string
+
+// The mounts a request can ask for. proc, sys and dev are the launcher's own.
+const (
+	MountBind  MountType = "bind"
+	MountTmpfs MountType = "tmpfs"
+)
+
+// Mount is one mount asked for by the request, on top of the fixed ones.
+// All are nosuid and nodev.
+type Mount struct {
+	Type MountType `json:"type"`
+	// Source is the host path of a bind, symbolic links already resolved.
+	Source string `json:"source,omitempty"`
+	// Target is absolute and clean, inside the container.
+	Target   string `json:"target"`
+	ReadOnly bool   `json:"read_only"`
+	// Exec allows executing from it.
+	Exec bool `json:"exec"`
+	// Size bounds a tmpfs, in bytes; never zero for a tmpfs.
+	Size int64 `json:"size,omitempty"`
+	// Mode is a tmpfs's permission bits.
+	Mode uint32 `json:"mode,omitempty"`
+}
+
+// IDMap is the container's own range: ids 0..Size-1 inside are Base.. outside,
+// for users and groups alike.
+type IDMap struct {
+	Base uint32 `json:"base"`
+	Size uint32 `json:"size"`
+}
+
+// Network is how the container is connected.
+type Network string
+
+// The networks this version knows.
+const (
+	// NetworkNone is a network namespace with loopback alone.
+	NetworkNone Network = "none"
+	// NetworkHost is the host's own network namespace.
+	NetworkHost Network = "host"
+)
+
+// Limits are always finite.
+type Limits struct {
+	// Memory is in bytes; Swap is how much may be swapped on top of it.
+	Memory int64 `json:"memory"`
+	Swap   int64 `json:"swap"`
+	PIDs   int64 `json:"pids"`
+	// CPUQuota microseconds in each CPUPeriod microseconds.
+	CPUQuota  int64  `json:"cpu_quota"`
+	CPUPeriod uint64 `json:"cpu_period"`
+}
+
+// Seccomp names the system-call filter.
+type Seccomp struct {
+	// Profile is a name known to sandbox/profile.
+	Profile string `json:"profile"`
+	// Digest is that profile's, so that gate and launcher mean the same one.
+	Digest string `json:"digest"`
+}
+
+// Host says where on the host this container's files are.
+type Host struct {
+	// ContainerDir holds plan, status, output log and writable layer.
+	ContainerDir string `json:"container_dir"`
+	// RuntimeDir is volatile: control socket and libcontainer's state.
+	RuntimeDir string `json:"runtime_dir"`
+	// AuditDir is the audit log the launcher records in.
+	AuditDir string `json:"audit_dir"`
+}
