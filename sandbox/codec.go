@@ -1,0 +1,113 @@
+package sandbox
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"reflect"
+
+	"github.com/ward-project/ward/internal/fault"
+)
+
+// MaxPlan bounds an encoded plan, in bytes.
+const MaxPlan = 1 << 20
+
+// Encode returns the plan's one canonical encoding: compact JSON with the
+// fields in the order of their declaration and empty lists written as [].
+// A plan that would not survive the round trip (a string that is not UTF-8,
+// more than MaxPlan bytes) is fault.Invalid rather than silently changed.
+func (p Plan) Encode() ([]byte, error) {
+	p = p.normal()
+	b, err := marshal(p)
+	if err != nil {
+		return nil, fault.Wrap(fault.Invalid, "plan.encoding", err, "")
+	}
+	if len(b) > MaxPlan {
+		return nil, tooLarge(len(b))
+	}
+	// json.Marshal replaces bytes that are not UTF-8: compare, or the record
+	// would describe another argument than the one asked for.
+	var back Plan
+	if err := json.Unmarshal(b, &back); err != nil {
+		return nil, fault.Wrap(fault.Invalid, "plan.encoding", err, "")
+	}
+	if !reflect.DeepEqual(p, back) {
+		return nil, fault.New(fault.Invalid, "plan.encoding",
+			"an argument, environment entry or path is not valid UTF-8", "use UTF-8 text only")
+	}
+	return b, nil
+}
+
+// DecodePlan reads an encoded plan. It accepts exactly what Encode writes:
+// unknown, missing or repeated fields, other spellings of the same value and
+// trailing bytes are fault.Invalid, so that two programs cannot read one
+// sequence of bytes as two plans.
+func DecodePlan(b []byte) (Plan, error) {
+	if len(b) > MaxPlan {
+		return Plan{}, tooLarge(len(b))
+	}
+	var p Plan
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&p); err != nil {
+		return Plan{}, fault.New(fault.Invalid, "plan.encoding", "the plan cannot be read: "+err.Error(), "")
+	}
+	again, err := marshal(p.normal())
+	if err != nil {
+		return Plan{}, fault.Wrap(fault.Invalid, "plan.encoding", err, "")
+	}
+	if !bytes.Equal(b, again) {
+		return Plan{}, fault.New(fault.Invalid, "plan.encoding", "the plan is not in its canonical encoding", "")
+	}
+	if p.Version != PlanVersion {
+		return Plan{}, fault.New(fault.Invalid, "plan.version",
+			fmt.Sprintf("the plan has version %d and this program reads version %d", p.Version, PlanVersion),
+			"install ward and ward-launch from the same build")
+	}
+	return p, nil
+}
+
+// Digest returns the digest by which records name an encoded plan.
+func Digest(b []byte) string {
+	sum := sha256.Sum256(b)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+func tooLarge(n int) error {
+	return fault.New(fault.Invalid, "plan.size",
+		fmt.Sprintf("the plan has %d bytes and %d are allowed", n, MaxPlan), "pass less in arguments and environment")
+}
+
+// marshal is json.Marshal without HTML escaping and without the final newline.
+func marshal(p Plan) ([]byte, error) {
+	var buf bytes.Buffer
+	e := json.NewEncoder(&buf)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(p); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(buf.Bytes(), []byte{'\n'}), nil
+}
+
+// normal makes nil and empty lists the same, as they mean the same.
+func (p Plan) normal() Plan {
+	p.Process.Args = list(p.Process.Args)
+	p.Process.Env = list(p.Process.Env)
+	p.Process.Groups = list(p.Process.Groups)
+	p.Process.Capabilities = list(p.Process.Capabilities)
+	p.Process.Rlimits = list(p.Process.Rlimits)
+	p.Root.Layers = list(p.Root.Layers)
+	p.Mounts = list(p.Mounts)
+	p.MaskedPaths = list(p.MaskedPaths)
+	p.ReadonlyPaths = list(p.ReadonlyPaths)
+	return p
+}
+
+func list[T any](s []T) []T {
+	if s == nil {
+		return []T{}
+	}
+	return s
+}

@@ -1,0 +1,155 @@
+package sandbox_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/ward-project/ward/internal/fault"
+	"github.com/ward-project/ward/sandbox"
+)
+
+func TestZeroFloorRefusesEverything(t *testing.T) {
+	if err := (sandbox.Floor{}).Check(good()); !errors.Is(err, fault.Denied) {
+		t.Fatalf("the zero floor let a plan through: %v", err)
+	}
+	if err := sandbox.DefaultFloor().Check(sandbox.Plan{}); !errors.Is(err, fault.Denied) {
+		t.Fatalf("the zero plan passed the floor: %v", err)
+	}
+	if err := sandbox.DefaultFloor().Check(good()); err != nil {
+		t.Fatalf("a plan at the floor: %v", err)
+	}
+}
+
+func tmpfs(target string) sandbox.Mount {
+	return sandbox.Mount{Type: sandbox.MountTmpfs, Target: target, Size: 1 << 20}
+}
+
+func bind(source, target string) sandbox.Mount {
+	return sandbox.Mount{Type: sandbox.MountBind, Source: source, Target: target}
+}
+
+type spoil struct {
+	rule, name string
+	do         func(p *sandbox.Plan)
+}
+
+func processSpoils() []spoil {
+	return []spoil{
+		{"run", "short", func(p *sandbox.Plan) { p.Run = "ab" }},
+		{"run", "upper case", func(p *sandbox.Plan) { p.Run = strings.Repeat("AB", 32) }},
+		{"image", "no digest", func(p *sandbox.Plan) { p.Image.Digest = "" }},
+		{"name", "path", func(p *sandbox.Plan) { p.Name = "../x" }},
+		{"hostname", "empty", func(p *sandbox.Plan) { p.Hostname = "" }},
+		{"hostname", "newline", func(p *sandbox.Plan) { p.Hostname = "a\nb" }},
+		{"hostname", "long", func(p *sandbox.Plan) { p.Hostname = strings.Repeat("a", 65) }},
+		{"user-namespace", "none", func(p *sandbox.Plan) { p.IDMap = sandbox.IDMap{} }},
+		{"user-namespace", "host ids", func(p *sandbox.Plan) { p.IDMap.Base = 0 }},
+		{"user-namespace", "last host id", func(p *sandbox.Plan) { p.IDMap.Base = 65535 }},
+		{"user-namespace", "small", func(p *sandbox.Plan) { p.IDMap.Size = 1 }},
+		{"user-namespace", "large", func(p *sandbox.Plan) { p.IDMap.Size = 65537 }},
+		{"user-namespace", "wraps", func(p *sandbox.Plan) { p.IDMap.Base = 1<<32 - 65536 }},
+		{"no-new-privs", "off", func(p *sandbox.Plan) { p.Process.NoNewPrivs = false }},
+		{"capabilities", "unknown", func(p *sandbox.Plan) { p.Process.Capabilities = []string{"CAP_ALL"} }},
+		{"capabilities", "no prefix", func(p *sandbox.Plan) { p.Process.Capabilities = []string{"CHOWN"} }},
+		{"capabilities", "twice", func(p *sandbox.Plan) { p.Process.Capabilities = []string{"CAP_KILL", "CAP_KILL"} }},
+		{"network", "empty", func(p *sandbox.Plan) { p.Network = "" }},
+		{"network", "unknown", func(p *sandbox.Plan) { p.Network = "bridge" }},
+		{"seccomp", "none", func(p *sandbox.Plan) { p.Seccomp = sandbox.Seccomp{} }},
+		{"seccomp", "unconfined", func(p *sandbox.Plan) { p.Seccomp.Profile = "unconfined" }},
+		{"seccomp", "other digest", func(p *sandbox.Plan) { p.Seccomp.Digest = "sha256:" + strings.Repeat("0", 64) }},
+		{"args", "none", func(p *sandbox.Plan) { p.Process.Args = nil }},
+		{"args", "empty", func(p *sandbox.Plan) { p.Process.Args = []string{""} }},
+		{"args", "NUL", func(p *sandbox.Plan) { p.Process.Args = []string{"/bin/a\x00b"} }},
+		{"env", "no value", func(p *sandbox.Plan) { p.Process.Env = []string{"A"} }},
+		{"env", "no name", func(p *sandbox.Plan) { p.Process.Env = []string{"=A"} }},
+		{"env", "NUL", func(p *sandbox.Plan) { p.Process.Env = []string{"A=\x00"} }},
+		{"size", "entries", func(p *sandbox.Plan) { p.Process.Env = make([]string, 20000) }},
+		{"cwd", "empty", func(p *sandbox.Plan) { p.Process.Cwd = "" }},
+		{"cwd", "relative", func(p *sandbox.Plan) { p.Process.Cwd = "tmp" }},
+		{"cwd", "proc", func(p *sandbox.Plan) { p.Process.Cwd = "/proc" }},
+		{"cwd", "descriptor", func(p *sandbox.Plan) { p.Process.Cwd = "/proc/self/fd/7" }},
+		{"cwd", "dots", func(p *sandbox.Plan) { p.Process.Cwd = "/a/../proc/self/fd/7" }},
+		{"user", "uid", func(p *sandbox.Plan) { p.Process.UID = 65536 }},
+		{"user", "gid", func(p *sandbox.Plan) { p.Process.GID = 1<<32 - 1 }},
+		{"user", "group", func(p *sandbox.Plan) { p.Process.Groups = []uint32{70000} }},
+		{"rlimits", "none", func(p *sandbox.Plan) { p.Process.Rlimits = nil }},
+		{"rlimits", "unknown", func(p *sandbox.Plan) { p.Process.Rlimits[0].Type = "RLIMIT_X" }},
+		{"rlimits", "twice", func(p *sandbox.Plan) { p.Process.Rlimits[0] = p.Process.Rlimits[1] }},
+		{"rlimits", "crossed", func(p *sandbox.Plan) { p.Process.Rlimits[1].Hard = 1 }},
+	}
+}
+
+func placeSpoils() []spoil {
+	spoils := []spoil{
+		{"masked-paths", "none", func(p *sandbox.Plan) { p.MaskedPaths = nil }},
+		{"masked-paths", "one less", func(p *sandbox.Plan) { p.MaskedPaths = p.MaskedPaths[1:] }},
+		{"readonly-paths", "none", func(p *sandbox.Plan) { p.ReadonlyPaths = nil }},
+		{"paths", "dots", func(p *sandbox.Plan) { p.MaskedPaths = append(p.MaskedPaths, "/a/../b") }},
+		{"memory", "none", func(p *sandbox.Plan) { p.Limits.Memory = 0 }},
+		{"memory", "unlimited", func(p *sandbox.Plan) { p.Limits.Memory = -1 }},
+		{"memory", "huge", func(p *sandbox.Plan) { p.Limits.Memory = 1<<63 - 1 }},
+		{"swap", "unlimited", func(p *sandbox.Plan) { p.Limits.Swap = -1 }},
+		{"pids", "none", func(p *sandbox.Plan) { p.Limits.PIDs = 0 }},
+		{"pids", "unlimited", func(p *sandbox.Plan) { p.Limits.PIDs = -1 }},
+		{"cpu", "no quota", func(p *sandbox.Plan) { p.Limits.CPUQuota = 0 }},
+		{"cpu", "unlimited", func(p *sandbox.Plan) { p.Limits.CPUQuota = -1 }},
+		{"cpu", "no period", func(p *sandbox.Plan) { p.Limits.CPUPeriod = 0 }},
+		{"layers", "none", func(p *sandbox.Plan) { p.Root.Layers = nil }},
+		{"layers", "root", func(p *sandbox.Plan) { p.Root.Layers[0].Path = "/" }},
+		{"layers", "relative", func(p *sandbox.Plan) { p.Root.Layers[0].Path = "layers/1" }},
+		{"layers", "dots", func(p *sandbox.Plan) { p.Root.Layers[0].Path = "/a/../b" }},
+		{"layers", "digest", func(p *sandbox.Plan) { p.Root.Layers[0].DiffID = "" }},
+		{"mounts", "relative bind", func(p *sandbox.Plan) { p.Mounts = []sandbox.Mount{bind("etc", "/x")} }},
+		{"mounts", "dots in source", func(p *sandbox.Plan) { p.Mounts = []sandbox.Mount{bind("/a/../etc", "/x")} }},
+		{"mounts", "endless tmpfs", func(p *sandbox.Plan) { p.Mounts = []sandbox.Mount{{Type: "tmpfs", Target: "/x"}} }},
+		{"mounts", "type", func(p *sandbox.Plan) { p.Mounts = []sandbox.Mount{{Type: "proc", Target: "/x"}} }},
+		{"mounts", "same target", func(p *sandbox.Plan) { p.Mounts = []sandbox.Mount{tmpfs("/x"), tmpfs("/x")} }},
+		{"host", "relative", func(p *sandbox.Plan) { p.Host.ContainerDir = "c" }},
+		{"host", "dots", func(p *sandbox.Plan) { p.Host.RuntimeDir = "/run/../etc" }},
+		{"host", "none", func(p *sandbox.Plan) { p.Host.AuditDir = "" }},
+	}
+	for _, target := range []string{"/", "/proc", "/proc/self/attr", "/sys", "/sys/fs/cgroup", "/dev", "/dev/shm",
+		"/x/../proc", "/x/", "x", "", "/x\x00"} {
+		spoils = append(spoils, spoil{"mounts", "target " + target,
+			func(p *sandbox.Plan) { p.Mounts = []sandbox.Mount{tmpfs(target)} }})
+	}
+	return spoils
+}
+
+// TestFloor spoils one thing at a time and names the rule that must say no.
+func TestFloor(t *testing.T) {
+	for _, s := range append(processSpoils(), placeSpoils()...) {
+		t.Run(s.rule+"/"+s.name, func(t *testing.T) {
+			p := good()
+			s.do(&p)
+			err := sandbox.DefaultFloor().Check(p)
+			if !errors.Is(err, fault.Denied) {
+				t.Fatalf("passed: %v", err)
+			}
+			if got := fault.As(err).Rule; got != "floor."+s.rule {
+				t.Errorf("refused by %s: %v", got, err)
+			}
+		})
+	}
+}
+
+func TestFloorLetsNormalPlansThrough(t *testing.T) {
+	p := good()
+	p.Process.Capabilities = []string{"CAP_NET_BIND_SERVICE"}
+	p.Mounts = []sandbox.Mount{tmpfs("/tmp"), tmpfs("/processes"), bind("/srv/data", "/data")}
+	p.Network = sandbox.NetworkHost
+	p.Process.Cwd = "/processes"
+	p.IDMap.Base = 1<<32 - 1 - 65536
+	if err := sandbox.DefaultFloor().Check(p); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestErrorsKeepSecrets(t *testing.T) {
+	p := good()
+	p.Process.Env = []string{"TOKEN=hunter2\x00"}
+	if err := sandbox.DefaultFloor().Check(p); err == nil || strings.Contains(err.Error(), "hunter2") {
+		t.Fatalf("%v", err)
+	}
+}

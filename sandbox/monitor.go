@@ -1,0 +1,161 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ward-project/ward/internal/fault"
+)
+
+// MonitorSocket is the name of a monitor's socket in its RuntimeDir.
+const MonitorSocket = "monitor.sock"
+
+// MonitorOp is what a client asks of a monitor.
+type MonitorOp string
+
+// The requests a monitor answers; anything else ends the connection.
+const (
+	OpSignal MonitorOp = "signal"
+	OpWait   MonitorOp = "wait"
+)
+
+// MonitorRequest is one packet from a client to a monitor.
+type MonitorRequest struct {
+	Op     MonitorOp `json:"op"`
+	Signal int       `json:"signal,omitempty"`
+}
+
+// MonitorReply answers a request: done, an exit or an error.
+type MonitorReply struct {
+	OK    bool         `json:"ok,omitempty"`
+	Exit  *Exit        `json:"exit,omitempty"`
+	Error *fault.Error `json:"error,omitempty"`
+}
+
+// Monitor is a connection to the monitor of a running container. It carries
+// one request at a time and is not safe for concurrent use.
+type Monitor struct{ conn *net.UnixConn }
+
+// Dial connects to the monitor that serves in runtimeDir; fault.NotFound with
+// rule "monitor.gone" if none does. A socket that a process of another user
+// serves is refused.
+func Dial(runtimeDir string) (*Monitor, error) {
+	gone := func(err error) error {
+		return fault.Wrap(fault.NotFound, "monitor.gone", fmt.Errorf("no monitor answers in %s: %w", runtimeDir, err), "")
+	}
+	// Through a descriptor: a socket's path may have 107 bytes only.
+	dir, err := os.OpenFile(runtimeDir, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, gone(err)
+	}
+	defer dir.Close()
+	name := filepath.Join("/proc/self/fd", strconv.Itoa(int(dir.Fd())), MonitorSocket)
+	conn, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: name, Net: "unixpacket"})
+	if err != nil {
+		return nil, gone(err)
+	}
+	if err := CheckPeer(conn); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return &Monitor{conn}, nil
+}
+
+// CheckPeer refuses a connection whose other end was opened by another user.
+func CheckPeer(conn *net.UnixConn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var cred *unix.Ucred
+	var credErr error
+	if err := raw.Control(func(fd uintptr) {
+		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil {
+		return err
+	}
+	if credErr != nil {
+		return credErr
+	}
+	if int(cred.Uid) != os.Geteuid() {
+		return fault.New(fault.Denied, "monitor.peer", fmt.Sprintf("the monitor's socket belongs to user %d", cred.Uid), "")
+	}
+	return nil
+}
+
+// Signal sends sig to the container's first process. The kernel drops signals
+// it has no handler for, but for SIGKILL.
+func (m *Monitor) Signal(ctx context.Context, sig syscall.Signal) error {
+	_, err := m.ask(ctx, MonitorRequest{Op: OpSignal, Signal: int(sig)})
+	return err
+}
+
+// Wait returns how the container ended, once its exit is on record.
+func (m *Monitor) Wait(ctx context.Context) (Exit, error) {
+	r, err := m.ask(ctx, MonitorRequest{Op: OpWait})
+	if err != nil {
+		return Exit{}, err
+	}
+	if r.Exit == nil {
+		return Exit{}, fault.New(fault.Internal, "monitor.protocol", "the monitor's answer has no exit", "")
+	}
+	return *r.Exit, nil
+}
+
+// Close ends the connection.
+func (m *Monitor) Close() error { return m.conn.Close() }
+
+func (m *Monitor) ask(ctx context.Context, req MonitorRequest) (MonitorReply, error) {
+	if err := m.conn.SetDeadline(time.Time{}); err != nil {
+		return MonitorReply{}, err
+	}
+	stop := context.AfterFunc(ctx, func() { m.conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if err := writeReply(m.conn, req); err != nil {
+		return MonitorReply{}, m.lost(ctx, err)
+	}
+	r, err := readReply(m.conn)
+	if err != nil {
+		return MonitorReply{}, m.lost(ctx, err)
+	}
+	if r.Error != nil {
+		return MonitorReply{}, r.Error
+	}
+	return r, nil
+}
+
+func (m *Monitor) lost(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("monitor: %w", ctx.Err())
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE) {
+		return fault.New(fault.NotFound, "monitor.gone", "the monitor has ended", "")
+	}
+	return fault.Wrap(fault.Internal, "monitor.protocol", err, "")
+}
+
+func readReply(r io.Reader) (MonitorReply, error) {
+	var reply MonitorReply
+	err := readJSON(r, &reply)
+	return reply, err
+}
+
+// ReadRequest reads one request, as a monitor does.
+func ReadRequest(r io.Reader) (MonitorRequest, error) {
+	var req MonitorRequest
+	err := readJSON(r, &req)
+	return req, err
+}
+
+// WriteReply sends one reply, as a monitor does.
+func WriteReply(w io.Writer, r MonitorReply) error { return writeReply(w, r) }

@@ -1,0 +1,100 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/ward-project/ward/internal/fault"
+	"github.com/ward-project/ward/internal/fsx"
+)
+
+// Phase is where in its life a container is.
+type Phase string
+
+// The phases, in order. A container whose phase is not PhaseExited and whose
+// lock nobody holds has lost its monitor.
+const (
+	PhaseCreated Phase = "created"
+	PhaseRunning Phase = "running"
+	PhaseExited  Phase = "exited"
+)
+
+// Usage is what the container used over its life. A figure the kernel does
+// not offer is zero.
+type Usage struct {
+	CPUNanos        uint64 `json:"cpu_nanos"`
+	MemoryPeakBytes uint64 `json:"memory_peak_bytes"`
+	PIDsPeak        uint64 `json:"pids_peak"`
+	// OOMKills counts processes killed for memory, PIDsRefused forks refused.
+	OOMKills    uint64 `json:"oom_kills"`
+	PIDsRefused uint64 `json:"pids_refused"`
+}
+
+// Exit is how a container ended.
+type Exit struct {
+	// Code is the payload's exit status, or 128 plus Signal.
+	Code int `json:"code"`
+	// Signal ended the payload, or is 0.
+	Signal int `json:"signal"`
+	// OOMKilled says that the payload itself was killed for memory.
+	OOMKilled bool `json:"oom_killed"`
+	// Error says what went wrong in the monitor, or is "".
+	Error    string    `json:"error,omitempty"`
+	Started  time.Time `json:"started"`
+	Finished time.Time `json:"finished"`
+	Usage    Usage     `json:"usage"`
+}
+
+// Status is a container's state as its monitor last wrote it.
+type Status struct {
+	Phase Phase `json:"phase"`
+	// PID and MonitorPID are in the host's PID namespace.
+	PID        int       `json:"pid"`
+	MonitorPID int       `json:"monitor_pid"`
+	Started    time.Time `json:"started"`
+	Finished   time.Time `json:"finished"`
+	// Exit is set in PhaseExited only.
+	Exit *Exit `json:"exit,omitempty"`
+}
+
+const (
+	statusFile = "status.json"
+	maxStatus  = 64 << 10
+)
+
+// ReadStatus reads what the monitor of the container in containerDir wrote;
+// fault.NotFound if it has written nothing yet.
+func ReadStatus(containerDir string) (Status, error) {
+	name := filepath.Join(containerDir, statusFile)
+	b, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Status{}, fault.New(fault.NotFound, "status.missing", "no monitor has reported for "+containerDir, "")
+	}
+	if err != nil {
+		return Status{}, err
+	}
+	var s Status
+	if len(b) > maxStatus {
+		return Status{}, fault.New(fault.Invalid, "status.damaged", name+" is too large", "")
+	}
+	if err := json.Unmarshal(b, &s); err != nil {
+		return Status{}, fault.New(fault.Invalid, "status.damaged", fmt.Sprintf("%s: %v", name, err), "")
+	}
+	return s, nil
+}
+
+// WriteStatus replaces the status of the container in containerDir. Readers
+// see the old or the new one; a power cut may lose both, and the next command
+// then finds the container lost from its lock and the audit log.
+func WriteStatus(containerDir string, s Status) error {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	return fsx.ReplaceFile(filepath.Join(containerDir, statusFile), append(b, '\n'), 0o600)
+}
