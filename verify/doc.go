@@ -1,0 +1,20 @@
+// Package verify answers one question about an image: does a key that the
+// host's owner trusts for this name vouch for exactly this digest? The answer
+// is Evidence, a value that only this package can fill.
+//
+// Trust is written as sigstore ClusterImagePolicy files in one directory.
+// Every policy whose glob matches the image must be satisfied; within a policy
+// one authority is enough. No matching policy, no signature, an unreadable
+// file or a field this package does not understand all mean no.
+//
+// Two signature formats are read and written, each judged by its own kind and
+// never by falling back from one to the other: cosign's simple signing payload
+// (the layers of the sha256-….sig tag) and the sigstore bundle v0.3 holding a
+// DSSE envelope with an in-toto statement (an OCI referrer).
+//
+// It promises that verification opens no socket and reads no file but those of
+// the trust directory, and that Verifier may be used by many goroutines. It
+// does not promise that a signature was made for the name it was pulled under
+// (the digest is what is signed), nor that a key had not been stolen: there is
+// no transparency log and no time in a key signature.
+package verify

@@ -1,0 +1,103 @@
+package verify
+
+import (
+	"encoding/json"
+	"slices"
+)
+
+// The kinds of Material, and the formats Sign can write.
+const (
+	// KindCosign is a simple signing payload with its signature in an annotation.
+	KindCosign = "cosign"
+	// KindBundle is a sigstore bundle v0.3 with a DSSE envelope.
+	KindBundle = "bundle"
+)
+
+// Material is one signature as it was found beside an image: bytes from a
+// registry, believed only where a signature in them says so.
+type Material struct {
+	// Subject is the digest it was filed under ("sha256:…"). It is a hint of
+	// the registry's; the signed bytes decide.
+	Subject string
+	// Kind is KindCosign or KindBundle; anything else is refused.
+	Kind string
+	// MediaType is the layer's media type and must be the kind's own.
+	MediaType string
+	// Payload is the layer's bytes.
+	Payload []byte
+	// Annotations are the layer's; cosign keeps the signature in one.
+	Annotations map[string]string
+}
+
+// Subject is the image that is asked about.
+type Subject struct {
+	// Reference is the image's full name as it was asked for, with its registry.
+	Reference string
+	// Digests are the digests that count as the image: its manifest first,
+	// then the index it was chosen from, if any.
+	Digests []string
+}
+
+// Signer says who vouched for the image, and where that was found.
+type Signer struct {
+	// Policy and Authority are the names in the trust policy.
+	Policy    string `json:"policy"`
+	Authority string `json:"authority"`
+	// Kind is how the signer is identified; "key" for now.
+	Kind string `json:"kind"`
+	// KeyID is "sha256:" and the hash of the public key's DER form (SPKI).
+	KeyID string `json:"key_id"`
+	// Format is KindCosign or KindBundle.
+	Format string `json:"format"`
+	// Digest is the one that was signed: the manifest's or its index's.
+	Digest string `json:"digest"`
+	// Issuer and Subject identify a keyless signer; empty for keys.
+	Issuer  string `json:"issuer,omitempty"`
+	Subject string `json:"subject,omitempty"`
+}
+
+// Evidence is the proof that an image was verified. Its fields are unexported
+// so that only Verify can make one; the zero value is unverified.
+type Evidence struct {
+	reference string
+	digest    string
+	policies  []string
+	signers   []Signer
+	trust     string
+}
+
+// Verified says whether the evidence proves anything.
+func (e Evidence) Verified() bool { return e.digest != "" && len(e.signers) > 0 }
+
+// Digest is the manifest digest that was verified, or "".
+func (e Evidence) Digest() string { return e.digest }
+
+// Reference is the name under which it was verified, or "".
+func (e Evidence) Reference() string { return e.reference }
+
+// Policies are the names of the policies that matched, all of them satisfied.
+func (e Evidence) Policies() []string { return slices.Clone(e.policies) }
+
+// Signers are the authorities that vouched for the image, in policy order.
+func (e Evidence) Signers() []Signer { return slices.Clone(e.signers) }
+
+// MarshalJSON writes the evidence for records and policy input. It is one-way:
+// nothing turns JSON back into evidence.
+func (e Evidence) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Verified  bool     `json:"verified"`
+		Reference string   `json:"reference"`
+		Digest    string   `json:"digest"`
+		Policies  []string `json:"policies"`
+		Signers   []Signer `json:"signers"`
+		// Trust is the digest of the trust directory's content at the time.
+		Trust string `json:"trust"`
+	}{e.Verified(), e.reference, e.digest, notNil(e.policies), notNil(e.signers), e.trust})
+}
+
+func notNil[T any](s []T) []T {
+	if s == nil {
+		return []T{}
+	}
+	return s
+}

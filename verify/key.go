@@ -1,0 +1,163 @@
+package verify
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/sigstore/cosign/v2/pkg/cosign"
+	"github.com/sigstore/sigstore/pkg/cryptoutils"
+	"github.com/sigstore/sigstore/pkg/signature"
+
+	"github.com/ward-project/ward/internal/fault"
+	"github.com/ward-project/ward/internal/fsx"
+)
+
+// maxKeyFile bounds key files; an RSA 4096 key is about 4 KiB encrypted.
+const maxKeyFile = 64 << 10
+
+// publicKey is a trusted key, ready to verify with.
+type publicKey struct {
+	id       string
+	verifier signature.Verifier
+}
+
+// keyID is "sha256:" and the hash of the key's SubjectPublicKeyInfo, the same
+// bytes whatever file format the key came in.
+func keyID(pub crypto.PublicKey) (string, error) {
+	der, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(der)
+	return "sha256:" + hex.EncodeToString(sum[:]), nil
+}
+
+// parsePublicKeys reads one or more PEM public keys and nothing else. A
+// private key in a trust policy is an accident worth stopping at.
+func parsePublicKeys(b []byte, hash crypto.Hash) ([]publicKey, error) {
+	var keys []publicKey
+	for len(bytes.TrimSpace(b)) > 0 {
+		block, rest := pem.Decode(b)
+		if block == nil {
+			return nil, errors.New("not a PEM public key")
+		}
+		// pem.Decode skips what it cannot read; text between keys may be a
+		// key somebody believes to be in force.
+		if start := bytes.Index(b, []byte("-----BEGIN")); len(bytes.TrimSpace(b[:start])) > 0 {
+			return nil, errors.New("text outside the PEM block")
+		}
+		pub, err := cryptoutils.UnmarshalPEMToPublicKey(pem.EncodeToMemory(block))
+		if err != nil {
+			return nil, fmt.Errorf("PEM block %q: %w", block.Type, err)
+		}
+		k, err := newPublicKey(pub, hash)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, k)
+		b = rest
+	}
+	if len(keys) == 0 {
+		return nil, errors.New("no public key")
+	}
+	return keys, nil
+}
+
+func newPublicKey(pub crypto.PublicKey, hash crypto.Hash) (publicKey, error) {
+	switch k := pub.(type) {
+	case *ecdsa.PublicKey:
+		if k.Curve != elliptic.P256() && k.Curve != elliptic.P384() && k.Curve != elliptic.P521() {
+			return publicKey{}, fmt.Errorf("ECDSA curve %s is not accepted", k.Curve.Params().Name)
+		}
+	case *rsa.PublicKey:
+		if bits := k.N.BitLen(); bits < 2048 || bits > 8192 {
+			return publicKey{}, fmt.Errorf("RSA key of %d bits is not accepted, 2048 to 8192 are", bits)
+		}
+	case ed25519.PublicKey:
+	default:
+		return publicKey{}, fmt.Errorf("key type %T is not accepted", pub)
+	}
+	id, err := keyID(pub)
+	if err != nil {
+		return publicKey{}, err
+	}
+	v, err := signature.LoadVerifier(pub, hash)
+	if err != nil {
+		return publicKey{}, err
+	}
+	return publicKey{id: id, verifier: v}, nil
+}
+
+// GenerateKey makes an ECDSA P-256 key pair in dir, as cosign.key (encrypted
+// with password, which may be empty, in cosign's own format) and cosign.pub,
+// and returns their paths. It never overwrites: if either file exists it fails
+// and leaves both as they were.
+func GenerateKey(dir string, password []byte) (key, pub string, err error) {
+	key, pub = filepath.Join(dir, "cosign.key"), filepath.Join(dir, "cosign.pub")
+	for _, p := range []string{key, pub} {
+		if _, err := os.Lstat(p); err == nil {
+			return "", "", keyExists(p)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return "", "", err
+		}
+	}
+	pair, err := cosign.GenerateKeyPair(func(bool) ([]byte, error) { return password, nil })
+	if err != nil {
+		return "", "", fmt.Errorf("generate key: %w", err)
+	}
+	if err := fsx.CreateFile(key, pair.PrivateBytes, 0o600); err != nil {
+		if errors.Is(err, fs.ErrExist) {
+			return "", "", keyExists(key)
+		}
+		return "", "", fault.Wrap(fault.Invalid, "key.write", err, "name an existing directory that can be written")
+	}
+	if err := fsx.CreateFile(pub, pair.PublicBytes, 0o644); err != nil {
+		// The private key is ours and nobody has used it yet.
+		err = errors.Join(err, os.Remove(key))
+		if errors.Is(err, fs.ErrExist) {
+			return "", "", keyExists(pub)
+		}
+		return "", "", fault.Wrap(fault.Invalid, "key.write", err, "name an existing directory that can be written")
+	}
+	return key, pub, nil
+}
+
+func keyExists(path string) error {
+	return fault.New(fault.Invalid, "key.exists", path+" exists and is not overwritten",
+		"name another directory with --out, or move the old key away")
+}
+
+// loadSigner opens a cosign private key for signing.
+func loadSigner(path string, password []byte) (signature.SignerVerifier, error) {
+	b, err := readBounded(path, maxKeyFile)
+	if err != nil {
+		return nil, fault.Wrap(fault.Invalid, "key.read", err, "name a private key made by `ward key generate` or cosign")
+	}
+	sv, err := cosign.LoadPrivateKey(b, password, nil)
+	if err != nil {
+		return nil, fault.New(fault.Invalid, "key.read", fmt.Sprintf("%s: %v", path, err),
+			"give the key's password, or name a private key made by `ward key generate` or cosign")
+	}
+	pub, err := sv.PublicKey()
+	if err != nil {
+		return nil, err
+	}
+	if k, ok := pub.(*ecdsa.PublicKey); !ok || k.Curve != elliptic.P256() {
+		return nil, fault.New(fault.Invalid, "key.type", path+": ward signs with ECDSA P-256 keys only",
+			"make a key with `ward key generate`, or sign with cosign itself: other keys are accepted when verifying")
+	}
+	return sv, nil
+}

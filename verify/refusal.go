@@ -1,0 +1,96 @@
+package verify
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/name"
+
+	"github.com/ward-project/ward/internal/fault"
+)
+
+// misses is what was found out while no authority of a policy was satisfied.
+type misses struct {
+	// digest is what a trusted key signed instead of this image, or "".
+	digest string
+	// format says that signatureFormat left a signature out.
+	format bool
+}
+
+// refusal picks the most telling reason: a trusted key that signed something
+// else says more than a stranger's signature, and that more than noise.
+func (p policy) refusal(s Subject, claims []claim, missed misses) error {
+	var attestations, malformed, keyless int
+	var bad error
+	for _, c := range claims {
+		switch {
+		case errors.Is(c.bad, errNotSignature):
+			attestations++
+		case c.bad != nil:
+			malformed, bad = malformed+1, c.bad
+		case c.keyless:
+			keyless++
+		}
+	}
+	keys, denials := p.wants()
+	remedy := "ward sign --key KEY " + s.Reference
+	refuse := func(rule, cause, remedy string) error {
+		return fault.New(fault.Unverified, rule, label(s)+cause, remedy)
+	}
+	switch {
+	case len(keys) == 0:
+		return refuse("trust.denied", fmt.Sprintf(" is refused by trust policy %q%s", p.name, denials), "change "+p.file)
+	case len(claims) == 0:
+		return refuse("trust.unsigned", fmt.Sprintf(" is not signed (trust policy %q)", p.name), remedy)
+	case attestations == len(claims):
+		return refuse("trust.unsigned", fmt.Sprintf(" carries attestations but no signature (trust policy %q)", p.name), remedy)
+	case missed.digest != "":
+		return refuse("trust.wrong-digest", fmt.Sprintf(": a key trusted by policy %q signed another image (%s), not this one", p.name, missed.digest), remedy)
+	case malformed > 0 && malformed+attestations == len(claims):
+		return refuse("trust.malformed", fmt.Sprintf(": no signature can be read: %v (trust policy %q)", bad, p.name), remedy)
+	}
+	cause := fmt.Sprintf(": none of its signatures (%d) is by a key that trust policy %q accepts (%s)",
+		len(claims)-attestations, p.name, strings.Join(keys, ", "))
+	if keyless > 0 {
+		cause += "; signatures with a certificate (keyless) are not supported yet"
+	}
+	if missed.format {
+		cause += "; the policy's signatureFormat leaves some out"
+	}
+	return refuse("trust.wrong-key", cause, remedy+" with a key the policy accepts")
+}
+
+// wants lists the ids of the keys any of which would satisfy the policy, and
+// the messages of its "static: fail" authorities.
+func (p policy) wants() (keys []string, denials string) {
+	for _, a := range p.authorities {
+		for _, k := range a.keys {
+			keys = append(keys, k.id)
+		}
+		if a.message != "" {
+			denials += ": " + a.message
+		}
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys), denials
+}
+
+func noPolicy(ref name.Reference, s Subject) error {
+	glob := ref.Context().Name() + ":*"
+	if _, tagged := ref.(name.Tag); !tagged {
+		// "@" cannot be written in a glob.
+		glob = ref.Context().Name() + "*"
+	}
+	return fault.New(fault.Unverified, "trust.no-policy",
+		fmt.Sprintf("no trust policy matches %s", label(s)), fmt.Sprintf("ward trust add --key PUB '%s'", glob))
+}
+
+// label names the image by what was typed and what it is.
+func label(s Subject) string {
+	if strings.Contains(s.Reference, s.Digests[0]) {
+		return s.Reference
+	}
+	return s.Reference + " (" + s.Digests[0] + ")"
+}

@@ -1,0 +1,120 @@
+package verify
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"fmt"
+
+	cbundle "github.com/sigstore/cosign/v2/pkg/cosign/bundle"
+	"github.com/sigstore/cosign/v2/pkg/oci/static"
+	"github.com/sigstore/cosign/v2/pkg/types"
+	"github.com/sigstore/sigstore/pkg/cryptoutils"
+	"github.com/sigstore/sigstore/pkg/signature"
+	"github.com/sigstore/sigstore/pkg/signature/dsse"
+	"github.com/sigstore/sigstore/pkg/signature/options"
+
+	"github.com/ward-project/ward/internal/fault"
+)
+
+// SignRequest names what to sign, and with what. All fields but Password and
+// Annotations are required.
+type SignRequest struct {
+	// KeyPath is an encrypted cosign private key file (ECDSA P-256).
+	KeyPath string
+	// Password decrypts it; empty for a key made without one.
+	Password []byte
+	// Reference is the image's full name; its repository goes into the
+	// payload of the cosign format.
+	Reference string
+	// Digest is what is vouched for, "sha256:…".
+	Digest string
+	// Format is KindCosign or KindBundle.
+	Format string
+	// Annotations are signed with the image; the cosign format only.
+	Annotations map[string]string
+}
+
+// Sign vouches for a digest and returns the signature as Material, ready to be
+// kept beside the image. It touches neither registry nor store.
+func Sign(ctx context.Context, r SignRequest) (Material, error) {
+	ref, err := parseReference(r.Reference)
+	if err != nil {
+		return Material{}, fault.Wrap(fault.Invalid, "sign.reference", err, "name an image")
+	}
+	if !validDigest(r.Digest) {
+		return Material{}, fault.New(fault.Invalid, "sign.digest", fmt.Sprintf("%q is not a sha256 digest", r.Digest),
+			"sign an image that is in the store")
+	}
+	switch r.Format {
+	case KindCosign:
+	case KindBundle:
+		if len(r.Annotations) > 0 {
+			return Material{}, fault.New(fault.Invalid, "sign.annotations", "the bundle format has no place for annotations",
+				"sign with --format cosign, or without annotations")
+		}
+	default:
+		return Material{}, fault.New(fault.Invalid, "sign.format", fmt.Sprintf("unknown signature format %q", r.Format),
+			"use cosign or bundle")
+	}
+	signer, err := loadSigner(r.KeyPath, r.Password)
+	if err != nil {
+		return Material{}, err
+	}
+	if r.Format == KindBundle {
+		return signBundle(ctx, signer, r.Digest)
+	}
+	return signCosign(ctx, signer, ref.Context().Name(), r)
+}
+
+func signCosign(ctx context.Context, s signature.Signer, repository string, r SignRequest) (Material, error) {
+	body, err := newSimpleSigning(repository, r.Digest, r.Annotations)
+	if err != nil {
+		return Material{}, err
+	}
+	sig, err := s.SignMessage(bytes.NewReader(body), options.WithContext(ctx))
+	if err != nil {
+		return Material{}, fmt.Errorf("sign %s: %w", r.Digest, err)
+	}
+	return Material{
+		Subject:     r.Digest,
+		Kind:        KindCosign,
+		MediaType:   types.SimpleSigningMediaType,
+		Payload:     body,
+		Annotations: map[string]string{static.SignatureAnnotationKey: base64.StdEncoding.EncodeToString(sig)},
+	}, nil
+}
+
+func signBundle(ctx context.Context, s signature.SignerVerifier, digest string) (Material, error) {
+	statement, err := newStatement(digest)
+	if err != nil {
+		return Material{}, err
+	}
+	envelope, err := dsse.WrapSigner(s, types.IntotoPayloadType).SignMessage(bytes.NewReader(statement), options.WithContext(ctx))
+	if err != nil {
+		return Material{}, fmt.Errorf("sign %s: %w", digest, err)
+	}
+	pub, err := s.PublicKey()
+	if err != nil {
+		return Material{}, err
+	}
+	pem, err := cryptoutils.MarshalPublicKeyToPEM(pub)
+	if err != nil {
+		return Material{}, err
+	}
+	b, err := cbundle.MakeNewBundle(pub, nil, statement, envelope, pem, nil)
+	if err != nil {
+		return Material{}, fmt.Errorf("sign %s: %w", digest, err)
+	}
+	return Material{
+		Subject:   digest,
+		Kind:      KindBundle,
+		MediaType: BundleMediaType,
+		Payload:   b,
+		// The annotations cosign puts on the referrer's manifest.
+		Annotations: map[string]string{
+			"dev.sigstore.bundle.content":       "dsse-envelope",
+			"dev.sigstore.bundle.predicateType": types.CosignSignPredicateType,
+		},
+	}, nil
+}

@@ -1,0 +1,203 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/name"
+
+	"github.com/ward-project/ward/internal/fault"
+)
+
+// Bounds on what one image may bring: a registry decides what is sent, and
+// every signature is tried with every key.
+const (
+	maxMaterials     = 64
+	maxMaterialBytes = 1 << 20
+	maxDigests       = 4
+)
+
+// Verifier checks signatures against the trust policies it was opened with. It
+// does not notice later changes of the files; open one for each decision. Safe
+// for concurrent use. The zero value trusts nothing.
+type Verifier struct {
+	policies []policy
+	trust    string
+}
+
+// Open reads every policy in trustDir. A directory that does not exist holds
+// no policies, so that everything is refused as "trust.no-policy"; a file that
+// cannot be read or understood is an error and nothing can be verified.
+func Open(trustDir string) (*Verifier, error) {
+	policies, trust, err := loadPolicies(trustDir)
+	if err != nil {
+		return nil, err
+	}
+	return &Verifier{policies: policies, trust: trust}, nil
+}
+
+// claim is a parsed signature: what it says, and how to check that it is so.
+type claim struct {
+	format  string
+	digests []string
+	// keyless is set if it brings a certificate instead of naming a key.
+	keyless bool
+	// misfiled is set if it was found beside another digest.
+	misfiled bool
+	// check fails unless key k signed a statement about digest.
+	check func(ctx context.Context, k publicKey, digest string) error
+	// bad is why the material could not be parsed.
+	bad error
+}
+
+// Verify returns evidence that the image is vouched for as the policies
+// demand, or a refusal. It judges only the given materials, opens no socket,
+// and stops when ctx ends.
+func (v *Verifier) Verify(ctx context.Context, s Subject, materials []Material) (Evidence, error) {
+	ref, err := checkSubject(s)
+	if err != nil {
+		return Evidence{}, err
+	}
+	var policies []policy
+	if v != nil {
+		policies, _ = matching(v.policies, spellings(ref, s.Reference))
+	}
+	if len(policies) == 0 {
+		return Evidence{}, noPolicy(ref, s)
+	}
+	if len(materials) > maxMaterials {
+		return Evidence{}, fault.New(fault.Unverified, "trust.too-many",
+			fmt.Sprintf("%s carries %d signatures, at most %d are looked at", label(s), len(materials), maxMaterials),
+			"remove signatures that are no longer needed from the registry")
+	}
+	claims := make([]claim, len(materials))
+	for i, m := range materials {
+		claims[i] = parse(m, s)
+	}
+	e := Evidence{reference: s.Reference, trust: v.trust}
+	for _, p := range policies {
+		signers, missed, err := p.judge(ctx, s, claims)
+		if err != nil {
+			return Evidence{}, err
+		}
+		if len(signers) == 0 {
+			return Evidence{}, p.refusal(s, claims, missed)
+		}
+		e.policies = append(e.policies, p.name)
+		e.signers = append(e.signers, signers...)
+	}
+	e.digest = s.Digests[0]
+	return e, nil
+}
+
+// checkSubject refuses a question that makes no sense.
+func checkSubject(s Subject) (name.Reference, error) {
+	ref, err := parseReference(s.Reference)
+	if err != nil {
+		return nil, fault.Wrap(fault.Invalid, "trust.reference", err, "name an image")
+	}
+	if len(s.Digests) == 0 || len(s.Digests) > maxDigests {
+		return nil, fault.New(fault.Invalid, "trust.digest", fmt.Sprintf("%s: %d digests to verify", s.Reference, len(s.Digests)), "")
+	}
+	for _, d := range s.Digests {
+		if !validDigest(d) {
+			return nil, fault.New(fault.Invalid, "trust.digest", fmt.Sprintf("%s: %q is not a sha256 digest", s.Reference, d), "")
+		}
+	}
+	return ref, nil
+}
+
+// validDigest accepts "sha256:" and 64 lower-case hex digits, nothing else:
+// two spellings of one digest would not compare equal.
+func validDigest(d string) bool {
+	h, ok := strings.CutPrefix(d, "sha256:")
+	return ok && len(h) == 64 && strings.Trim(h, "0123456789abcdef") == ""
+}
+
+// parse reads one material by its own kind.
+func parse(m Material, s Subject) claim {
+	var c claim
+	var err error
+	switch {
+	case len(m.Payload) > maxMaterialBytes || annotationBytes(m) > maxMaterialBytes:
+		err = fmt.Errorf("larger than %d bytes", maxMaterialBytes)
+	case m.Kind == KindCosign:
+		c, err = parseCosign(m)
+	case m.Kind == KindBundle:
+		c, err = parseBundle(m)
+	default:
+		err = fmt.Errorf("unknown kind %q", m.Kind)
+	}
+	// Filed under another image: whatever it says, it was not brought along
+	// by this one.
+	c.misfiled = m.Subject != "" && !slices.Contains(s.Digests, m.Subject)
+	c.bad = err
+	return c
+}
+
+func annotationBytes(m Material) int {
+	n := 0
+	for k, v := range m.Annotations {
+		n += len(k) + len(v)
+	}
+	return n
+}
+
+// judge tries every authority of p and returns one signer for each that is
+// satisfied. err is only the end of ctx.
+func (p policy) judge(ctx context.Context, s Subject, claims []claim) ([]Signer, misses, error) {
+	var signers []Signer
+	var missed misses
+	for _, a := range p.authorities {
+		signer, err := a.judge(ctx, s, claims, &missed)
+		if err != nil {
+			return nil, missed, err
+		}
+		if signer != nil {
+			signer.Policy = p.name
+			signers = append(signers, *signer)
+		}
+	}
+	return signers, missed, nil
+}
+
+// judge returns the first signature that satisfies the authority, or nil. An
+// authority without keys (static: fail) is never satisfied.
+func (a authority) judge(ctx context.Context, s Subject, claims []claim, missed *misses) (*Signer, error) {
+	for _, c := range claims {
+		if err := ctx.Err(); err != nil {
+			return nil, fault.New(fault.Unavailable, "trust.interrupted", fmt.Sprintf("verify %s: %v", label(s), err), "try again")
+		}
+		if c.bad != nil || c.keyless {
+			continue
+		}
+		if a.format != "" && a.format != c.format {
+			missed.format = true
+			continue
+		}
+		digest, right := c.about(s.Digests)
+		for _, k := range a.keys {
+			if c.check(ctx, k, digest) != nil {
+				continue
+			}
+			if right {
+				return &Signer{Authority: a.name, Kind: "key", KeyID: k.id, Format: c.format, Digest: digest}, nil
+			}
+			missed.digest = digest
+		}
+	}
+	return nil, nil
+}
+
+// about returns the digest of the image that the claim is about, or what else
+// it is about and false.
+func (c claim) about(digests []string) (string, bool) {
+	for _, d := range digests {
+		if slices.Contains(c.digests, d) {
+			return d, !c.misfiled
+		}
+	}
+	return c.digests[0], false
+}
