@@ -1,0 +1,126 @@
+package policy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/topdown"
+
+	"github.com/ward-project/ward/internal/fault"
+)
+
+// Level is the policy in force: "restricted", "baseline" or "custom".
+func (e *Engine) Level() string { return e.level }
+
+// Revision is the digest ("sha256:…") of every policy source in force.
+func (e *Engine) Revision() string { return e.revision }
+
+// Decide answers whether the run described by in may go ahead. What the policy
+// says, does not say, or says wrongly is a Decision; an input that cannot be
+// judged is fault.Invalid, and an evaluation that had to be stopped (time,
+// steps, memory, ctx) is fault.Unavailable, both with the zero Decision, which
+// denies.
+func (e *Engine) Decide(ctx context.Context, in Input) (Decision, error) {
+	if e == nil {
+		return Decision{}, fault.New(fault.Invalid, "policy.closed", "no policy is open", "open one")
+	}
+	text, err := in.encode()
+	if err != nil {
+		return Decision{}, err
+	}
+	parsed, err := ast.ValueFromReader(bytes.NewReader(text))
+	if err != nil {
+		return Decision{}, invalidInput("%v", err)
+	}
+	d := Decision{level: e.level, revision: e.revision, inputDigest: digestOf(text), input: text}
+	value, err := e.evaluate(ctx, parsed)
+	if stopped := (*stop)(nil); errors.As(err, &stopped) {
+		return Decision{}, stopped.fault()
+	}
+	if err != nil {
+		d.deny = []Reason{failure(err)}
+		return d, nil
+	}
+	d.fill(value)
+	return d, nil
+}
+
+// evaluate runs the query within bounds. It returns nil for an undefined
+// decision. The evaluation has a goroutine of its own because a built-in
+// cannot be interrupted: the caller gets an answer in time whatever happens.
+func (e *Engine) evaluate(ctx context.Context, input ast.Value) (ast.Value, error) {
+	type outcome struct {
+		value ast.Value
+		err   error
+	}
+	b := newBudget()
+	ctx, cancel := context.WithTimeout(ctx, maxTime)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { b.end(ctx.Err()) })()
+	done := make(chan outcome, 1)
+	go func() {
+		var o outcome
+		defer func() {
+			if p := recover(); p != nil { // a defect of OPA is not an allow
+				o = outcome{err: fmt.Errorf("the policy engine panicked: %v", p)}
+			}
+			done <- o
+		}()
+		o.value, o.err = e.run(ctx, b, input)
+	}()
+	select {
+	case o := <-done:
+		if s := b.stopped(); s != nil {
+			return nil, s
+		}
+		return o.value, o.err
+	case <-b.late:
+		return nil, b.stopped()
+	}
+}
+
+func (e *Engine) run(ctx context.Context, b *budget, input ast.Value) (ast.Value, error) {
+	rs, err := e.query.Eval(ctx,
+		rego.EvalParsedInput(input),
+		rego.EvalExternalCancel(b),
+		// Keep the term: turning it into Go values would have no bound.
+		rego.EvalGenerateJSON(func(t *ast.Term, _ *rego.EvalContext) (any, error) { return t.Value, nil }),
+	)
+	if err != nil {
+		return nil, err
+	}
+	// An empty result set is "undefined", which is not "false", let alone
+	// "true"; more than one result is not an answer.
+	if len(rs) == 0 {
+		return nil, nil
+	}
+	if len(rs) != 1 || len(rs[0].Expressions) != 1 || len(rs[0].Bindings) != 0 {
+		return nil, errors.New("the decision has more than one value")
+	}
+	v, ok := rs[0].Expressions[0].Value.(ast.Value)
+	if !ok {
+		return nil, errors.New("the decision is not a value")
+	}
+	return v, nil
+}
+
+// failure is the reason for an evaluation that ended in an error.
+func failure(err error) Reason {
+	r := Reason{Code: "policy.error", Msg: plain("the policy could not be evaluated: " + err.Error()), Fix: "mend the policy named in the message"}
+	var te *topdown.Error
+	if errors.As(err, &te) {
+		where := ""
+		if te.Location != nil {
+			where = fmt.Sprintf("%s:%d: ", te.Location.File, te.Location.Row)
+		}
+		r.Msg = plain(where + te.Message)
+		if te.Code == topdown.ConflictErr {
+			r.Code, r.Msg = "policy.conflict", plain(where+"the policy contradicts itself: "+te.Message)
+		}
+	}
+	return r
+}

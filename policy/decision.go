@@ -1,0 +1,167 @@
+package policy
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Reason is why a policy denies or warns.
+type Reason struct {
+	// Code is a stable dotted word: "restricted.capabilities".
+	Code string `json:"code"`
+	// Msg says what is wrong, naming the value; Fix what would mend it.
+	Msg string `json:"msg"`
+	Fix string `json:"fix"`
+}
+
+// Obligations are what an allowed run must do besides. They only tighten;
+// the zero value asks for nothing.
+type Obligations struct {
+	// DropCapabilities must not be held by the process ("CAP_CHOWN").
+	DropCapabilities []string `json:"drop_capabilities,omitempty"`
+	// ReadOnlyRoot demands a read-only root file system.
+	ReadOnlyRoot bool `json:"read_only_root,omitempty"`
+	// MaxMemory (bytes), MaxPIDs and MaxCPUs bound the limits; zero is no bound.
+	MaxMemory int64   `json:"max_memory,omitempty"`
+	MaxPIDs   int64   `json:"max_pids,omitempty"`
+	MaxCPUs   float64 `json:"max_cpus,omitempty"`
+}
+
+// Decision is the answer of a policy to one Input. Only this package makes
+// one that allows; the zero Decision denies.
+type Decision struct {
+	allowed     bool
+	deny, warn  []Reason
+	obligations Obligations
+	level       string
+	revision    string
+	inputDigest string
+	input       []byte
+}
+
+// Allowed reports whether the run may go ahead, under the Obligations.
+func (d Decision) Allowed() bool { return d.allowed }
+
+// Reasons are why the run was denied: none exactly if it is allowed.
+func (d Decision) Reasons() []Reason {
+	if !d.allowed && len(d.deny) == 0 {
+		return []Reason{{Code: "policy.undecided", Msg: "no policy has decided about this run"}}
+	}
+	return slices.Clone(d.deny)
+}
+
+// Warnings are what the policy wants said without denying.
+func (d Decision) Warnings() []Reason { return slices.Clone(d.warn) }
+
+// Obligations are what an allowed run must do besides.
+func (d Decision) Obligations() Obligations {
+	o := d.obligations
+	o.DropCapabilities = slices.Clone(o.DropCapabilities)
+	return o
+}
+
+// Level is the shipped policy that decided: "restricted", "baseline", or
+// "custom" where a decision.rego of the policy directory replaced them.
+func (d Decision) Level() string { return d.level }
+
+// Revision is the digest ("sha256:…") of every policy source that took part.
+func (d Decision) Revision() string { return d.revision }
+
+// InputDigest is the digest ("sha256:…") of the exact input decided about.
+func (d Decision) InputDigest() string { return d.inputDigest }
+
+// Input is the exact JSON decided about, as InputDigest was taken of it.
+func (d Decision) Input() []byte { return slices.Clone(d.input) }
+
+// MarshalJSON writes the decision for records and machines; docs/policy.md
+// documents the form. There is no way back: a decision is made, never read.
+func (d Decision) MarshalJSON() ([]byte, error) {
+	list := func(r []Reason) []Reason {
+		if r == nil {
+			return []Reason{}
+		}
+		return r
+	}
+	return json.Marshal(struct {
+		Allow       bool        `json:"allow"`
+		Deny        []Reason    `json:"deny"`
+		Warn        []Reason    `json:"warn"`
+		Obligations Obligations `json:"obligations"`
+		Level       string      `json:"level"`
+		Revision    string      `json:"revision"`
+		InputDigest string      `json:"input_digest"`
+	}{d.allowed, list(d.Reasons()), list(d.warn), d.obligations, d.level, d.revision, d.inputDigest})
+}
+
+// WriteText writes the decision for a person: the verdict, then each reason
+// with its code, message and fix. It holds no control characters of the
+// image's or the user's making.
+func (d Decision) WriteText(w io.Writer) error {
+	var b strings.Builder
+	verdict := "denied"
+	if d.allowed {
+		verdict = "allowed"
+	}
+	fmt.Fprintf(&b, "%s by policy %s (revision %s)\n", verdict, orNone(d.level), short(d.revision))
+	section := func(kind string, rs []Reason) {
+		for _, r := range rs {
+			fmt.Fprintf(&b, "\n  %s %s\n    %s\n", kind, r.Code, r.Msg)
+			if r.Fix != "" {
+				fmt.Fprintf(&b, "    fix: %s\n", r.Fix)
+			}
+		}
+	}
+	if !d.allowed {
+		section("deny", d.Reasons())
+	}
+	section("warn", d.warn)
+	if lines := d.obligations.lines(); d.allowed && len(lines) > 0 {
+		fmt.Fprintf(&b, "\n  obligations\n    %s\n", strings.Join(lines, "\n    "))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (o Obligations) lines() []string {
+	var l []string
+	if len(o.DropCapabilities) > 0 {
+		l = append(l, "drop capabilities "+strings.Join(o.DropCapabilities, ", "))
+	}
+	if o.ReadOnlyRoot {
+		l = append(l, "read-only root file system")
+	}
+	if o.MaxMemory > 0 {
+		l = append(l, "memory at most "+strconv.FormatInt(o.MaxMemory, 10)+" bytes")
+	}
+	if o.MaxPIDs > 0 {
+		l = append(l, "at most "+strconv.FormatInt(o.MaxPIDs, 10)+" processes")
+	}
+	if o.MaxCPUs > 0 {
+		l = append(l, "cpus at most "+strconv.FormatFloat(o.MaxCPUs, 'g', -1, 64))
+	}
+	return l
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "(none)"
+	}
+	return s
+}
+
+// short is the first 12 digits of a digest: enough to compare by eye.
+func short(digest string) string {
+	s := strings.TrimPrefix(digest, "sha256:")
+	return orNone(s[:min(12, len(s))])
+}
+
+func digestOf(b []byte) string {
+	s := sha256.Sum256(b)
+	return "sha256:" + hex.EncodeToString(s[:])
+}

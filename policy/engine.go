@@ -1,0 +1,183 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
+
+	"github.com/ward-project/ward/internal/fault"
+)
+
+// Config says where the local policy is.
+type Config struct {
+	// Dir is the policy directory; if it is missing or "", the shipped policy
+	// decides alone.
+	Dir string
+	// Level, if set, is a shipped level to hold even where the grants document
+	// names a looser one. It can only tighten: a looser level comes from the
+	// directory, whose content is part of the revision, or not at all.
+	Level string
+}
+
+// Engine is a compiled policy. It never changes: to see a changed directory,
+// open it again. Safe for concurrent use.
+type Engine struct {
+	cfg      Config
+	level    string
+	revision string
+	query    rego.PreparedEvalQuery
+}
+
+// Open reads and compiles the policy. Anything wrong with any file is
+// fault.Invalid, naming file and line, and no engine: a policy that is half in
+// force is not in force.
+func Open(cfg Config) (*Engine, error) {
+	if _, ok := levelFiles[cfg.Level]; cfg.Level != "" && !ok {
+		return nil, fault.New(fault.Invalid, "policy.level", fmt.Sprintf("there is no policy level %q", cfg.Level), fmt.Sprintf("use %s or %s", Restricted, Baseline))
+	}
+	sources, err := readDir(cfg.Dir, false)
+	if err != nil {
+		return nil, err
+	}
+	g, err := readGrants(cfg.Dir, sources)
+	if err != nil {
+		return nil, err
+	}
+	level := g.level
+	if cfg.Level != "" {
+		level = stricter(level, cfg.Level)
+	}
+	data, err := userData(sources)
+	if err != nil {
+		return nil, err
+	}
+	data["ward"] = g.document(level)
+
+	all := rules(level, sources)
+	e := &Engine{cfg: cfg, level: level, revision: revision(level, append(all, others(sources)...))}
+	if slices.ContainsFunc(all, func(s source) bool { return s.name == decisionFile }) {
+		e.level = "custom"
+	}
+	modules, err := parse(all)
+	if err != nil {
+		return nil, err
+	}
+	e.query, err = compile(modules, data)
+	return e, err
+}
+
+// rules are the Rego files that decide: those of the level, the directory's,
+// and the shipped decision unless the directory has one of its own.
+func rules(level string, sources []source) []source {
+	var out []source
+	for _, f := range levelFiles[level] {
+		out = append(out, shippedSource(f))
+	}
+	own := false
+	for _, s := range sources {
+		if s.is(".rego") {
+			out = append(out, s)
+			own = own || s.name == decisionFile
+		}
+	}
+	if !own {
+		out = append(out, shippedSource(decisionFile))
+	}
+	return out
+}
+
+// others are the data documents.
+func others(sources []source) []source {
+	return slices.DeleteFunc(slices.Clone(sources), func(s source) bool { return s.is(".rego") })
+}
+
+func parse(sources []source) (map[string]*ast.Module, error) {
+	modules := map[string]*ast.Module{}
+	for _, s := range sources {
+		m, err := ast.ParseModuleWithOpts(s.shown, string(s.text), ast.ParserOptions{RegoVersion: ast.RegoV1, Capabilities: capabilities()})
+		if err == nil && m == nil {
+			err = fmt.Errorf("%s: it is empty", s.shown)
+		}
+		if err != nil {
+			return nil, syntax(err)
+		}
+		if err := placed(s, m); err != nil {
+			return nil, err
+		}
+		if _, twice := modules[s.shown]; twice { // a directory called "ward": never replace what is shipped
+			return nil, fault.New(fault.Invalid, "policy.layout", fmt.Sprintf("%s is the name of a shipped policy", s.shown), "give the policy directory by its absolute path")
+		}
+		modules[s.shown] = m
+	}
+	return modules, nil
+}
+
+// placed refuses rules where they could change what is shipped, or where
+// their author would wrongly believe them to be in force.
+func placed(s source, m *ast.Module) error {
+	if strings.HasPrefix(s.name, shippedPrefix) {
+		return nil
+	}
+	pkg := m.Package.Path.String()
+	at := func(loc *ast.Location, format string, args ...any) error {
+		return fault.New(fault.Invalid, "policy.package", fmt.Sprintf("%s:%d: %s", s.shown, loc.Row, fmt.Sprintf(format, args...)), "see docs/policy.md, \"Rules of your own\"")
+	}
+	if pkg == "data.ward" || strings.HasPrefix(pkg, "data.ward.") && pkg != "data.ward.run" {
+		return at(m.Package.Location, "package %s is reserved: rules go into package ward.run", strings.TrimPrefix(pkg, "data."))
+	}
+	for _, r := range m.Rules {
+		name := r.Head.Ref()[0].Value.String()
+		if pkg == "data.ward.run" && s.name != decisionFile && (name == "decision" || name == "allow") {
+			return at(r.Location, "%s has no effect here: add deny rules, or replace the whole decision in %s", name, filepath.Join(filepath.Dir(s.shown), decisionFile))
+		}
+	}
+	return nil
+}
+
+func compile(modules map[string]*ast.Module, data map[string]any) (rego.PreparedEvalQuery, error) {
+	c := ast.NewCompiler().WithCapabilities(capabilities())
+	if c.Compile(modules); c.Failed() {
+		return rego.PreparedEvalQuery{}, syntax(c.Errors)
+	}
+	store := inmem.NewFromObjectWithOpts(data, inmem.OptRoundTripOnWrite(false), inmem.OptReturnASTValuesOnRead(true))
+	q, err := rego.New(
+		rego.Compiler(c),
+		rego.Store(store),
+		rego.ParsedQuery(ast.NewBody(ast.NewExpr(ast.NewTerm(ast.MustParseRef("data.ward.run.decision"))))),
+		// A built-in that fails would otherwise make its rule undefined, and a
+		// deny rule that is undefined denies nothing.
+		rego.StrictBuiltinErrors(true),
+		rego.Capabilities(capabilities()),
+	).PrepareForEval(context.Background())
+	if err != nil {
+		return q, syntax(err)
+	}
+	return q, nil
+}
+
+// syntax is the refusal for Rego that does not parse or compile.
+func syntax(err error) error {
+	cause := err.Error()
+	var list ast.Errors
+	if errors.As(err, &list) && len(list) > 0 {
+		e := list[0]
+		cause = e.Code + ": " + e.Message
+		if e.Location != nil {
+			cause = fmt.Sprintf("%s:%d: %s: %s", e.Location.File, e.Location.Row, e.Code, e.Message)
+		}
+		if len(list) > 1 {
+			cause += fmt.Sprintf(" (and %d more)", len(list)-1)
+		}
+	}
+	return &fault.Error{
+		Class: fault.Invalid, Rule: "policy.syntax", Cause: plain(cause), Err: err,
+		Remedy: "mend the file; ward reads Rego v1 without impure built-ins (older files: opa fmt --v0-v1 --write FILE)",
+	}
+}

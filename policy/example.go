@@ -1,0 +1,50 @@
+package policy
+
+import "encoding/json"
+
+// exampleInput is a run that every shipped level allows. Rego tests find it as
+// data.ward.example and change what they are about.
+const exampleInput = `{
+  "version": 1,
+  "point": "run",
+  "now": "2026-01-02T03:04:05Z",
+  "actor": {"uid": 1000, "loginuid": 1000, "pid": 4242, "exe": "/usr/bin/ward", "tty": "pts/0"},
+  "image": {
+    "ref": "registry.example/team/app:1.2",
+    "host": "registry.example", "repo": "team/app", "tag": "1.2",
+    "checksum": "sha256:1111111111111111111111111111111111111111111111111111111111111111",
+    "index": "",
+    "id": "sha256:2222222222222222222222222222222222222222222222222222222222222222",
+    "platform": "linux/amd64", "os": "linux", "arch": "amd64",
+    "labels": {}, "env": ["PATH=/usr/bin:/bin"], "user": "", "created_time": "2026-01-01T00:00:00Z"
+  },
+  "evidence": {
+    "verified": true,
+    "digest": "sha256:1111111111111111111111111111111111111111111111111111111111111111"
+  },
+  "run": {
+    "name": "example", "hostname": "example",
+    "args": ["/bin/app"], "env_names": ["PATH"], "cwd": "/",
+    "user": {"uid": 1000, "gid": 1000, "groups": []},
+    "capabilities": [], "no_new_privs": true, "read_only": true,
+    "network": "none",
+    "mounts": [{"type": "tmpfs", "source": "", "target": "/tmp", "read_only": false}],
+    "limits": {"memory": 536870912, "swap": 0, "pids": 512, "cpus": 1},
+    "seccomp": {"profile": "default"}, "security_opt": [], "labels": {},
+    "masked_paths": ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"],
+    "readonly_paths": ["/proc/sys"],
+    "requested": {"cap_add": [], "cap_drop": [], "network": "", "user": ""}
+  },
+  "host": {
+    "kernel": "6.12.0", "cgroup": "v2", "os": "linux", "arch": "amd64", "rootless": false,
+    "memory": 8589934592, "cpus": 4
+  }
+}`
+
+func example() map[string]any {
+	var m map[string]any
+	if err := json.Unmarshal([]byte(exampleInput), &m); err != nil {
+		panic(err) // a constant; a test reads it
+	}
+	return m
+}

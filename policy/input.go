@@ -1,0 +1,239 @@
+package policy
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"github.com/ward-project/ward/internal/fault"
+)
+
+// InputVersion is the version of Input's form. It grows only when a field
+// changes its meaning or goes away; docs/schema/policy-input-v1.json is its
+// published schema.
+const InputVersion = 1
+
+// maxInput bounds the encoded input. Argument lists of a run are bounded by
+// the kernel at 2 MiB; a decision about more than this is not worth making.
+const maxInput = 2 << 20
+
+// Input is everything a policy may look at: plain data, complete, the final
+// values of the run. Decide fills Version; the caller fills the rest.
+type Input struct {
+	Version int `json:"version"`
+	// Point is where in ward's life the question is asked: "run".
+	Point string `json:"point"`
+	// Now is the only clock a policy has.
+	Now   time.Time `json:"now"`
+	Actor Actor     `json:"actor"`
+	Image Image     `json:"image"`
+	// Evidence is what verification found, as verify.Evidence marshals itself;
+	// empty means nothing was verified.
+	Evidence json.RawMessage `json:"evidence"`
+	Run      Run             `json:"run"`
+	Host     Host            `json:"host"`
+}
+
+// Actor is who asks, read from the kernel at the front door.
+type Actor struct {
+	UID uint32 `json:"uid"`
+	// LoginUID is the audit login uid; 4294967295 where none was set.
+	LoginUID uint32 `json:"loginuid"`
+	PID      int    `json:"pid"`
+	Exe      string `json:"exe"`
+	TTY      string `json:"tty"`
+}
+
+// Image is the image as resolved: names are what the user wrote made
+// complete, Checksum is what will run.
+type Image struct {
+	// Ref is the full reference: "registry.example/team/app:1".
+	Ref string `json:"ref"`
+	// Host and Repo are its registry and repository, Tag its tag or "".
+	Host string `json:"host"`
+	Repo string `json:"repo"`
+	Tag  string `json:"tag"`
+	// Checksum is the manifest's digest, "sha256:…"; Index that of the index
+	// it was chosen from, or ""; ID the configuration's.
+	Checksum string `json:"checksum"`
+	Index    string `json:"index"`
+	ID       string `json:"id"`
+	// Platform is "os/arch[/variant]"; OS and Arch its parts.
+	Platform string `json:"platform"`
+	OS       string `json:"os"`
+	Arch     string `json:"arch"`
+	// Labels, Env and User are the image configuration's.
+	Labels      map[string]string `json:"labels"`
+	Env         []string          `json:"env"`
+	User        string            `json:"user"`
+	CreatedTime time.Time         `json:"created_time"`
+}
+
+// Run is the final specification: what will be applied, not what was asked.
+type Run struct {
+	Name     string   `json:"name"`
+	Hostname string   `json:"hostname"`
+	Args     []string `json:"args"`
+	// EnvNames are the names of the environment's variables. Values are left
+	// out: they hold secrets, and inputs are kept.
+	EnvNames []string `json:"env_names"`
+	Cwd      string   `json:"cwd"`
+	User     User     `json:"user"`
+	// Capabilities are all the process will hold ("CAP_CHOWN").
+	Capabilities []string `json:"capabilities"`
+	NoNewPrivs   bool     `json:"no_new_privs"`
+	// ReadOnly says that the root file system is mounted read-only.
+	ReadOnly bool `json:"read_only"`
+	// Network is "none" or "host".
+	Network string  `json:"network"`
+	Mounts  []Mount `json:"mounts"`
+	Limits  Limits  `json:"limits"`
+	Seccomp Seccomp `json:"seccomp"`
+	// SecurityOpt are the --security-opt values as given.
+	SecurityOpt   []string          `json:"security_opt"`
+	Labels        map[string]string `json:"labels"`
+	MaskedPaths   []string          `json:"masked_paths"`
+	ReadonlyPaths []string          `json:"readonly_paths"`
+	// Requested is what the user asked for beyond the defaults.
+	Requested Requested `json:"requested"`
+}
+
+// User is the identity of the first process, inside the container.
+type User struct {
+	UID    uint32   `json:"uid"`
+	GID    uint32   `json:"gid"`
+	Groups []uint32 `json:"groups"`
+}
+
+// Mount is one mount on top of the fixed ones.
+type Mount struct {
+	// Type is "bind" or "tmpfs".
+	Type string `json:"type"`
+	// Source is a bind's host path, absolute, symbolic links resolved.
+	Source   string `json:"source"`
+	Target   string `json:"target"`
+	ReadOnly bool   `json:"read_only"`
+}
+
+// Limits are always finite; zero or less means "not limited" and is denied
+// (but for Swap, where zero means no swap).
+type Limits struct {
+	// Memory is in bytes; Swap is what may be swapped on top of it.
+	Memory int64 `json:"memory"`
+	Swap   int64 `json:"swap"`
+	PIDs   int64 `json:"pids"`
+	// CPUs is processor time per time: 1.5 is one and a half processors.
+	CPUs float64 `json:"cpus"`
+}
+
+// Seccomp names the system-call filter; "unconfined" is none.
+type Seccomp struct {
+	Profile string `json:"profile"`
+}
+
+// Requested is the part of the request that asks for more or less than the
+// defaults, as written; the final values are in Run.
+type Requested struct {
+	CapAdd  []string `json:"cap_add"`
+	CapDrop []string `json:"cap_drop"`
+	Network string   `json:"network"`
+	User    string   `json:"user"`
+}
+
+// Host is the machine the container will run on.
+type Host struct {
+	Kernel string `json:"kernel"`
+	// Cgroup is "v1", "hybrid" or "v2".
+	Cgroup   string `json:"cgroup"`
+	OS       string `json:"os"`
+	Arch     string `json:"arch"`
+	Rootless bool   `json:"rootless"`
+	// Memory is the host's total, in bytes; CPUs its usable processors. The
+	// shipped limits are measured against them: zero denies every run.
+	Memory int64 `json:"memory"`
+	CPUs   int   `json:"cpus"`
+}
+
+// encode returns the one JSON form of the input: what is evaluated, digested
+// and kept. Lists are never null, so that a policy can count on them.
+func (in Input) encode() ([]byte, error) {
+	if in.Version != 0 && in.Version != InputVersion {
+		return nil, invalidInput("version %d is not %d", in.Version, InputVersion)
+	}
+	in.Version = InputVersion
+	if in.Point != "run" {
+		return nil, invalidInput("point %q is not one this version decides", in.Point)
+	}
+	if in.Now.IsZero() {
+		return nil, invalidInput("it has no time")
+	}
+	in.Now, in.Image.CreatedTime = in.Now.UTC(), in.Image.CreatedTime.UTC()
+	if len(in.Evidence) == 0 {
+		in.Evidence = json.RawMessage("null")
+	}
+	in.fill()
+	b, err := json.Marshal(in)
+	if err != nil {
+		return nil, invalidInput("%v", err) // NaN or infinite cpus, broken evidence
+	}
+	if len(b) > maxInput {
+		return nil, invalidInput("%d bytes are more than %d", len(b), maxInput)
+	}
+	// encoding/json writes U+FFFD for bytes that are not UTF-8: the policy
+	// would then judge another path or argument than the kernel gets.
+	if !utf8.Valid(b) || hasReplaced(b) {
+		return nil, invalidInput("it holds text that is not UTF-8")
+	}
+	return b, nil
+}
+
+// fill turns absent lists and maps into empty ones.
+func (in *Input) fill() {
+	r := &in.Run
+	for _, l := range []*[]string{
+		&in.Image.Env, &r.Args, &r.EnvNames, &r.Capabilities, &r.SecurityOpt, &r.MaskedPaths,
+		&r.ReadonlyPaths, &r.Requested.CapAdd, &r.Requested.CapDrop,
+	} {
+		if *l == nil {
+			*l = []string{}
+		}
+	}
+	for _, m := range []*map[string]string{&in.Image.Labels, &r.Labels} {
+		if *m == nil {
+			*m = map[string]string{}
+		}
+	}
+	if r.User.Groups == nil {
+		r.User.Groups = []uint32{}
+	}
+	if r.Mounts == nil {
+		r.Mounts = []Mount{}
+	}
+}
+
+// hasReplaced reports whether encoding/json replaced invalid UTF-8 in b: it
+// then wrote the escape \ufffd, while a real U+FFFD is written as it is. An
+// even number of backslashes before it are escaped backslashes.
+func hasReplaced(b []byte) bool {
+	for i := 0; ; {
+		j := bytes.Index(b[i:], []byte(`\ufffd`))
+		if j < 0 {
+			return false
+		}
+		at, n := i+j, 0
+		for at-n > 0 && b[at-n-1] == '\\' {
+			n++
+		}
+		if n%2 == 0 {
+			return true
+		}
+		i = at + 1
+	}
+}
+
+func invalidInput(format string, args ...any) error {
+	return fault.New(fault.Invalid, "policy.input", "policy input: "+fmt.Sprintf(format, args...),
+		"change the request: policy decides only about what it can read exactly")
+}
