@@ -1,0 +1,252 @@
+package audit
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Type names what a record is about. New types may appear; a reader must
+// accept types it does not know.
+type Type string
+
+// The record types. Those beginning with "log." are written by the log alone,
+// run.intent by Intend alone.
+const (
+	LogGenesis   Type = "log.genesis"
+	LogRecovered Type = "log.recovered"
+
+	RunIntent Type = "run.intent"
+	RunDenied Type = "run.denied"
+	RunStart  Type = "run.start"
+	RunExec   Type = "run.exec"
+	RunOOM    Type = "run.oom"
+	RunAnchor Type = "run.anchor"
+	RunExit   Type = "run.exit"
+	RunLost   Type = "run.lost"
+	RunSeal   Type = "run.seal"
+
+	ImagePull   Type = "image.pull"
+	ImagePush   Type = "image.push"
+	ImageImport Type = "image.import"
+	ImageTag    Type = "image.tag"
+	ImageRemove Type = "image.remove"
+	ImageSign   Type = "image.sign"
+
+	TrustAdd     Type = "trust.add"
+	TrustRemove  Type = "trust.remove"
+	KeyGenerate  Type = "key.generate"
+	PolicyChange Type = "policy.change"
+)
+
+// Record is one thing to be recorded. Time, clock, boot and host are filled in
+// by the log.
+type Record struct {
+	Type Type
+	// Run is the run's id, empty for what belongs to no run.
+	Run   string
+	Actor Actor
+	// Plan is "sha256:…" of the plan's bytes, or empty.
+	Plan string
+	// Data is one of this package's data types or anything that marshals to a
+	// JSON object; nil is left out.
+	Data any
+}
+
+// Entry is a record as read back.
+type Entry struct {
+	// Index is the record's place in the log, from 0.
+	Index int64
+	Type  Type
+	Time  time.Time
+	// Mono is the host's clock since boot (CLOCK_BOOTTIME), in nanoseconds;
+	// comparable only between entries with the same Boot.
+	Mono       int64
+	Boot, Host string
+	Run        string
+	Actor      Actor
+	Plan       string
+	Data       json.RawMessage
+	// Leaf is the record's exact bytes, one JSON object; valid after the
+	// callback returns.
+	Leaf []byte
+}
+
+// Image names an image by what was asked for and what it turned out to be.
+type Image struct {
+	Reference string `json:"reference,omitempty"`
+	// Digest is the manifest's, "sha256:…", empty if it was never resolved.
+	Digest string `json:"digest,omitempty"`
+}
+
+// Intent says that a plan is about to be launched, and why that was allowed.
+type Intent struct {
+	// Run, Actor and Plan become the record's common fields. Run and Plan
+	// ("sha256:…" of the plan's bytes) are required.
+	Run   string `json:"-"`
+	Actor Actor  `json:"-"`
+	Plan  string `json:"-"`
+
+	// Point is the gate's entry: "run" unless something else asks.
+	Point string `json:"point,omitempty"`
+	Name  string `json:"name,omitempty"`
+	Image Image  `json:"image"`
+	// Evidence is the verifier's summary: who signed, under which policies.
+	Evidence json.RawMessage `json:"evidence,omitempty"`
+	// Decision is the policy's answer with its revision and reasons.
+	Decision json.RawMessage `json:"decision,omitempty"`
+	// Input is "sha256:…" of the policy input the decision was made on.
+	Input string   `json:"input,omitempty"`
+	Args  []string `json:"args,omitempty"`
+	// EnvNames are the names of the environment variables; values never enter
+	// the log.
+	EnvNames []string `json:"env_names,omitempty"`
+}
+
+// Denied says that a request was refused and by what.
+type Denied struct {
+	// Stage is the verb that refused: resolve, verify, decide, seal, record,
+	// launch.
+	Stage  string `json:"stage,omitempty"`
+	Class  string `json:"class,omitempty"`
+	Rule   string `json:"rule,omitempty"`
+	Cause  string `json:"cause,omitempty"`
+	Remedy string `json:"remedy,omitempty"`
+	Point  string `json:"point,omitempty"`
+	Name   string `json:"name,omitempty"`
+	Image  Image  `json:"image"`
+	// Decision and Input are set once a policy has answered.
+	Decision json.RawMessage `json:"decision,omitempty"`
+	Input    string          `json:"input,omitempty"`
+	Args     []string        `json:"args,omitempty"`
+}
+
+// Start says that the payload runs.
+type Start struct {
+	// PID is the payload's in the host's PID namespace, MonitorPID its
+	// monitor's; 0 if not known.
+	PID        int    `json:"pid"`
+	MonitorPID int    `json:"monitor_pid,omitempty"`
+	Cgroup     string `json:"cgroup,omitempty"`
+}
+
+// Exec says that another process was started in a running container.
+type Exec struct {
+	PID  int      `json:"pid"`
+	Args []string `json:"args,omitempty"`
+}
+
+// OOM says that the kernel killed processes of the run for want of memory.
+type OOM struct {
+	// Kills is the number of kills so far, Limit the memory limit in bytes.
+	Kills int64 `json:"kills"`
+	Limit int64 `json:"limit,omitempty"`
+}
+
+// Usage is what a run consumed.
+type Usage struct {
+	CPUNanos        int64 `json:"cpu_ns,omitempty"`
+	MemoryPeakBytes int64 `json:"memory_peak_bytes,omitempty"`
+	PIDsPeak        int64 `json:"pids_peak,omitempty"`
+	ReadBytes       int64 `json:"read_bytes,omitempty"`
+	WriteBytes      int64 `json:"write_bytes,omitempty"`
+}
+
+// Exit says how the payload ended.
+type Exit struct {
+	// Code is the exit status; Signal the signal that ended it, or 0.
+	Code   int  `json:"code"`
+	Signal int  `json:"signal,omitempty"`
+	OOM    bool `json:"oom,omitempty"`
+	// Error is set if the run ended for a reason of ours, not the payload's.
+	Error      string `json:"error,omitempty"`
+	DurationMS int64  `json:"duration_ms"`
+	Usage      Usage  `json:"usage"`
+}
+
+// Lost says that a run ended without its monitor reporting it.
+type Lost struct {
+	// Phase is the last one known: created or running.
+	Phase  string `json:"phase,omitempty"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// Anchor binds an output log's content so far.
+type Anchor struct {
+	// Size is the number of chunks, Root the base64 RFC 6962 root over them.
+	Size int64  `json:"size"`
+	Root string `json:"root"`
+	// Bytes were stored, of which Stdout and Stderr by stream; Dropped were
+	// written by the payload and not stored.
+	Bytes   int64 `json:"bytes"`
+	Stdout  int64 `json:"stdout"`
+	Stderr  int64 `json:"stderr"`
+	Dropped int64 `json:"dropped,omitempty"`
+}
+
+// Seal binds a finished output log.
+type Seal struct {
+	// OutputRoot is the base64 RFC 6962 root over the Chunks chunks;
+	// OutputSize is the size of the output log's file in bytes.
+	OutputRoot string `json:"output_root"`
+	OutputSize int64  `json:"output_size"`
+	Chunks     int64  `json:"chunks"`
+	// Bytes were stored, of which Stdout and Stderr by stream; Dropped were
+	// written by the payload and not stored.
+	Bytes      int64 `json:"bytes"`
+	Stdout     int64 `json:"stdout"`
+	Stderr     int64 `json:"stderr"`
+	Dropped    int64 `json:"dropped,omitempty"`
+	DurationMS int64 `json:"duration_ms,omitempty"`
+}
+
+// Anchor is the part of the seal that VerifyOutput checks.
+func (s Seal) Anchor() Anchor {
+	return Anchor{Size: s.Chunks, Root: s.OutputRoot, Bytes: s.Bytes, Stdout: s.Stdout, Stderr: s.Stderr, Dropped: s.Dropped}
+}
+
+// ImageEvent is the data of the image.* records.
+type ImageEvent struct {
+	Image
+	// From is the tag's source or the imported file; Registry the remote host.
+	From     string `json:"from,omitempty"`
+	Registry string `json:"registry,omitempty"`
+	// Removed are the digests image.remove deleted.
+	Removed []string `json:"removed,omitempty"`
+	// KeyID is image.sign's key, Format its signature format.
+	KeyID  string `json:"key_id,omitempty"`
+	Format string `json:"format,omitempty"`
+}
+
+// TrustEvent is the data of the trust.* and key.generate records.
+type TrustEvent struct {
+	Name  string `json:"name,omitempty"`
+	Glob  string `json:"glob,omitempty"`
+	KeyID string `json:"key_id,omitempty"`
+	Path  string `json:"path,omitempty"`
+}
+
+// PolicyEvent is the data of policy.change records.
+type PolicyEvent struct {
+	Revision string `json:"revision,omitempty"`
+	Previous string `json:"previous,omitempty"`
+	Level    string `json:"level,omitempty"`
+}
+
+// Genesis is the data of the log.genesis record.
+type Genesis struct {
+	Origin string `json:"origin"`
+	VKey   string `json:"vkey"`
+}
+
+// Recovered is the data of a log.recovered record.
+type Recovered struct {
+	// Reason is "torn" (an interrupted write) or "flush" (a failed one).
+	Reason  string `json:"reason"`
+	Segment string `json:"segment"`
+	// Offset is where the Bytes bytes began that are not part of the log.
+	Offset int64 `json:"offset"`
+	Bytes  int64 `json:"bytes"`
+	// SHA256 is their digest, hex, and Evidence the file that keeps them.
+	SHA256   string `json:"sha256"`
+	Evidence string `json:"evidence,omitempty"`
+}
