@@ -85,19 +85,19 @@ func statementDigests(b []byte) ([]string, error) {
 	if err := onlyKeys(top, "_type", "subject", "predicateType", "predicate"); err != nil {
 		return nil, fmt.Errorf("statement: %w", err)
 	}
-	kind, err := text(top, "_type")
-	if err == nil && kind != intoto.StatementTypeUri {
-		err = fmt.Errorf("_type is %q, not %q", kind, intoto.StatementTypeUri)
-	}
-	predicate := ""
-	if err == nil {
-		predicate, err = text(top, "predicateType")
-	}
+	predicate, err := text(top, "predicateType")
 	if err != nil {
 		return nil, fmt.Errorf("statement: %w", err)
 	}
 	if predicate != types.CosignSignPredicateType {
 		return nil, fmt.Errorf("%w but an attestation of type %q", errNotSignature, predicate)
+	}
+	kind, err := text(top, "_type")
+	if err == nil && kind != intoto.StatementTypeUri {
+		err = fmt.Errorf("_type is %q, not %q", kind, intoto.StatementTypeUri)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("statement: %w", err)
 	}
 	subjects, _ := top["subject"].([]any)
 	if len(subjects) == 0 || len(subjects) > maxSubjects {

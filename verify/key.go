@@ -13,6 +13,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -31,6 +32,7 @@ const maxKeyFile = 64 << 10
 // publicKey is a trusted key, ready to verify with.
 type publicKey struct {
 	id       string
+	hash     string // the usual one for this kind of key
 	verifier signature.Verifier
 }
 
@@ -94,11 +96,66 @@ func newPublicKey(pub crypto.PublicKey, hash crypto.Hash) (publicKey, error) {
 	if err != nil {
 		return publicKey{}, err
 	}
-	v, err := signature.LoadVerifier(pub, hash)
+	var v signature.Verifier
+	if k, ok := pub.(ed25519.PublicKey); ok {
+		v, err = newEd25519(k)
+	} else {
+		v, err = signature.LoadVerifier(pub, hash)
+	}
 	if err != nil {
 		return publicKey{}, err
 	}
-	return publicKey{id: id, verifier: v}, nil
+	return publicKey{id: id, hash: usualHash(pub), verifier: v}, nil
+}
+
+// usualHash is the hash cosign signs with for a key of this kind.
+func usualHash(pub crypto.PublicKey) string {
+	if k, ok := pub.(*ecdsa.PublicKey); ok {
+		switch k.Curve {
+		case elliptic.P384():
+			return "sha384"
+		case elliptic.P521():
+			return "sha512"
+		}
+	}
+	return "sha256"
+}
+
+// ed25519Verifier takes Ed25519 and Ed25519ph. cosign 2 signs images with the
+// second and policy-controller verifies with the first; RFC 8032 keeps the two
+// apart in the signed bytes, so neither can be passed off as the other.
+type ed25519Verifier struct {
+	signature.Verifier
+	prehashed signature.Verifier
+}
+
+func newEd25519(k ed25519.PublicKey) (signature.Verifier, error) {
+	pure, err := signature.LoadED25519Verifier(k)
+	if err != nil {
+		return nil, err
+	}
+	ph, err := signature.LoadED25519phVerifier(k)
+	if err != nil {
+		return nil, err
+	}
+	return ed25519Verifier{pure, ph}, nil
+}
+
+// VerifySignature implements signature.Verifier.
+func (v ed25519Verifier) VerifySignature(sig, message io.Reader, opts ...signature.VerifyOption) error {
+	s, err := io.ReadAll(sig)
+	if err != nil {
+		return err
+	}
+	m, err := io.ReadAll(message)
+	if err != nil {
+		return err
+	}
+	err = v.Verifier.VerifySignature(bytes.NewReader(s), bytes.NewReader(m), opts...)
+	if err != nil {
+		err = v.prehashed.VerifySignature(bytes.NewReader(s), bytes.NewReader(m), opts...)
+	}
+	return err
 }
 
 // GenerateKey makes an ECDSA P-256 key pair in dir, as cosign.key (encrypted

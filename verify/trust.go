@@ -87,7 +87,7 @@ func TrustAdd(dir string, rule TrustRule) (string, error) {
 			return "", policyExists(name, p.file)
 		}
 	}
-	b := ruleYAML(name, g.text, rule.KeyPEM)
+	b := ruleYAML(name, g.text, keys[0].hash, rule.KeyPEM)
 	// What is about to be trusted is read back exactly as it will be.
 	if _, err := parsePolicies(path, b); err != nil {
 		return "", err
@@ -133,10 +133,14 @@ func ruleName(glob, keyID string) string {
 
 // ruleYAML writes the policy. Name and glob hold nothing that YAML would read
 // differently between double quotes.
-func ruleYAML(name, glob string, key []byte) []byte {
+func ruleYAML(name, glob, hash string, key []byte) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "apiVersion: %s\nkind: %s\nmetadata:\n  name: %q\nspec:\n  images:\n    - glob: %q\n", policyAPIVersion, policyKind, name, glob)
-	b.WriteString("  authorities:\n    - key:\n        data: |\n")
+	b.WriteString("  authorities:\n    - key:\n")
+	if hash != "sha256" {
+		fmt.Fprintf(&b, "        hashAlgorithm: %s\n", hash)
+	}
+	b.WriteString("        data: |\n")
 	for line := range strings.Lines(strings.TrimSpace(strings.ReplaceAll(string(key), "\r\n", "\n"))) {
 		b.WriteString("          " + strings.TrimRight(line, "\n") + "\n")
 	}
