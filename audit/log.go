@@ -42,9 +42,10 @@ type Log struct {
 
 	// written is what the next flush makes durable.
 	written atomic.Pointer[mark]
-	syncMu  sync.Mutex
-	synced  int64 // records known to be durable, under syncMu
-	failed  atomic.Pointer[error]
+	// syncMu serialises flushes; it is taken after mu.
+	syncMu sync.Mutex
+	synced atomic.Int64 // records known to be durable
+	failed atomic.Pointer[error]
 }
 
 // mark says that all records below size are in file or in segments that were
@@ -160,6 +161,7 @@ func (l *Log) openLast() error {
 func (l *Log) start() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.written.Store(&mark{file: l.seg})
 	st, err := l.seg.Stat()
 	if err != nil {
 		return err
@@ -169,7 +171,6 @@ func (l *Log) start() error {
 	} else if err := l.locked(func() error { return nil }); err != nil {
 		return err
 	}
-	l.synced = 0
 	l.written.Store(&mark{l.seg, l.tree.size})
 	return nil
 }
@@ -184,6 +185,7 @@ func (l *Log) Close() error {
 	l.closed = true
 	l.syncMu.Lock() // no flush may lose its descriptor
 	defer l.syncMu.Unlock()
+	l.retire(ErrClosed)
 	var err error
 	for _, f := range append(l.old, l.seg, l.lock) {
 		if f != nil {
@@ -210,6 +212,9 @@ func (l *Log) Origin() string { return l.signer.Name() }
 func (l *Log) Intend(ctx context.Context, in Intent) (Permit, error) {
 	if in.Run == "" || !isDigest(in.Plan) {
 		return Permit{}, fmt.Errorf("%w: %s without run or plan digest", ErrInvalid, RunIntent)
+	}
+	if err := l.usable(); err != nil {
+		return Permit{}, err
 	}
 	if err := checkSpace(l.lock); err != nil {
 		return Permit{}, err
@@ -304,21 +309,31 @@ func (l *Log) commit(ctx context.Context, records []Record, durable bool) (*requ
 // flush makes the records below size durable. The lock between processes is
 // not held: others write while this one waits for the disk.
 func (l *Log) flush(size int64) error {
+	poisoned, err := l.sync(size)
+	if poisoned {
+		return errors.Join(err, l.poison())
+	}
+	return err
+}
+
+// sync is flush without what follows from its failure, which it reports once.
+// Flushes are serialised: the kernel reports a failed one to one caller of
+// each descriptor only, and all the others must hear of it from that one.
+func (l *Log) sync(size int64) (poisoned bool, err error) {
 	l.syncMu.Lock()
 	defer l.syncMu.Unlock()
-	if l.synced >= size {
-		return nil // somebody else's flush covered it
+	if l.synced.Load() >= size {
+		return false, nil // somebody else's flush covered it
 	}
 	if p := l.failed.Load(); p != nil {
-		return *p
+		return false, *p
 	}
 	m := l.written.Load()
-	err := fdatasync(m.file)
-	if err == nil {
-		l.synced = m.size
-		return nil
+	if err := fdatasync(m.file); err != nil {
+		return true, l.retire(err)
 	}
-	return l.poison(err)
+	l.synced.Store(m.size)
+	return false, nil
 }
 
 // fdatasync flushes f, once: after an error the kernel forgets the pages it

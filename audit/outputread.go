@@ -61,9 +61,6 @@ func (r *OutputReader) Next() (Chunk, error) {
 			}
 			continue
 		}
-		if f.kind == kindPad {
-			continue
-		}
 		if f.kind != kindChunk || len(f.payload) < chunkHead || len(f.payload) > chunkHead+maxChunk {
 			return Chunk{}, r.damage(ClassFrame, at, "frame of kind %d out of place", f.kind)
 		}

@@ -199,7 +199,7 @@ func (s *segmentFile) walk(origin string, t tree, fn func(*batch) error) (tree, 
 			return t, s.located(err, t.size)
 		}
 		switch {
-		case f.kind == kindPad:
+		case f.kind == kindPad && isPadding(f.payload):
 		case f.kind == kindRecord && opened:
 			if bytes += len(f.payload); len(f.payload) > maxLeaf || bytes > maxBatch {
 				return t, s.damage(ClassFrame, f.off, t.size, "record or batch over its bound")

@@ -43,9 +43,6 @@ func (l *Log) writeNext() {
 }
 
 func (l *Log) usable() error {
-	if l.closed {
-		return ErrClosed
-	}
 	if p := l.failed.Load(); p != nil {
 		return *p
 	}
@@ -72,9 +69,7 @@ func (l *Log) locked(fn func() error) error {
 // refresh catches up with what other processes wrote. The lock is held.
 func (l *Log) refresh() error {
 	if _, err := os.Lstat(filepath.Join(l.dir, segmentName(l.number+1))); err == nil {
-		if err := l.openLast(); err != nil {
-			return err
-		}
+		return l.follow()
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return classify(err)
 	}
@@ -83,7 +78,7 @@ func (l *Log) refresh() error {
 		return err
 	}
 	size := st.Size()
-	if size == l.end {
+	if size == l.end && size > 0 {
 		return nil
 	}
 	if size < l.end {
@@ -93,11 +88,33 @@ func (l *Log) refresh() error {
 	if err != nil {
 		return l.recover(size)
 	}
-	// Also against a log that was put back to an older state meanwhile.
-	if c.tree.size < l.tree.size {
+	if c.tree.size < l.tree.size { // put back to an older state meanwhile
 		return l.damage(ClassRollback, 0, "%d records, %d before", c.tree.size, l.tree.size)
 	}
 	l.tree, l.end = c.tree, size
+	return nil
+}
+
+// follow goes on to the newest segment. It may hold fewer records than were
+// seen here, where a flush failed; never fewer than were flushed.
+//
+// What this process wrote to the old segment is flushed first, under mu, so
+// that nobody who waits for that takes a flush of the new segment for it.
+func (l *Log) follow() error {
+	if _, err := l.sync(l.written.Load().size); err != nil {
+		return err
+	}
+	if err := l.openLast(); err != nil {
+		return err
+	}
+	l.tree = tree{}
+	if err := l.refresh(); err != nil {
+		return err
+	}
+	if n := l.synced.Load(); l.tree.size < n {
+		return l.damage(ClassRollback, 0, "%d records, %d were on disk", l.tree.size, n)
+	}
+	l.written.Store(&mark{l.seg, l.tree.size})
 	return nil
 }
 
@@ -192,13 +209,13 @@ func (l *Log) pwrite(b []byte) error {
 // rotate begins a new segment. The old one is flushed first: the new one's
 // first commit covers records in it, and must not survive them.
 func (l *Log) rotate() error {
-	if err := fdatasync(l.seg); err != nil {
+	if err := l.syncLocked(); err != nil {
 		return err
 	}
 	if _, _, err := createSegment(l.dir, l.number+1, l.tree, l.end, l.signer); err != nil {
 		return classify(err)
 	}
-	return l.refresh()
+	return l.follow()
 }
 
 // tail reads the commit that ends the segment at size, and checks that it is
