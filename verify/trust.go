@@ -73,7 +73,7 @@ func TrustAdd(dir string, rule TrustRule) (string, error) {
 	if name == "" {
 		name = ruleName(g.text, keys[0].id)
 	}
-	if !policyName.MatchString(name) {
+	if !validPolicyName(name) {
 		return "", fault.New(fault.Invalid, "trust.name", fmt.Sprintf("%q is not a policy name", name),
 			"use lower-case letters, digits, - and .")
 	}

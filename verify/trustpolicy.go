@@ -2,14 +2,25 @@ package verify
 
 import (
 	"fmt"
-	"regexp"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// policyName is Kubernetes' rule for object names, which a cluster would
+// validPolicyName is Kubernetes' rule for object names, which a cluster would
 // enforce anyway. It also makes a name safe as a file name.
-var policyName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$`)
+func validPolicyName(s string) bool {
+	if s == "" || len(s) > 253 {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		inner := (c == '-' || c == '.') && i > 0 && i < len(s)-1
+		if !inner && (!isAlnum(c) || c >= 'A' && c <= 'Z') {
+			return false
+		}
+	}
+	return true
+}
 
 // document reads one YAML document and appends its policies.
 func (r reader) document(n *yaml.Node, all *[]policy) error {
@@ -78,7 +89,7 @@ func (r reader) metadata(n *yaml.Node, p *policy) error {
 	if err := r.fields(n, "metadata", known); err != nil {
 		return err
 	}
-	if !policyName.MatchString(p.name) {
+	if !validPolicyName(p.name) {
 		return r.errorf(n, "metadata.name %q is not a name (lower-case letters, digits, - and .)", p.name)
 	}
 	return nil
@@ -182,8 +193,9 @@ func (r reader) authority(n *yaml.Node, a *authority) error {
 
 func (r reader) key(n *yaml.Node, a *authority) error {
 	var data, hash string
+	at := n
 	err := r.fields(n, "key", map[string]func(*yaml.Node) error{
-		"data":          r.str(&data, "key.data"),
+		"data":          func(n *yaml.Node) error { at = n; return r.str(&data, "key.data")(n) },
 		"hashAlgorithm": r.str(&hash, "key.hashAlgorithm"),
 		"secretRef":     r.unsupported("key.secretRef", "; put the public key itself into key.data"),
 		"kms":           r.unsupported("key.kms", "; put the public key itself into key.data"),
@@ -196,7 +208,7 @@ func (r reader) key(n *yaml.Node, a *authority) error {
 		return r.errorf(n, "key.hashAlgorithm %q is not sha256, sha384 or sha512", hash)
 	}
 	if a.keys, err = parsePublicKeys([]byte(data), h); err != nil {
-		return r.errorf(n, "key.data: %v", err)
+		return r.errorf(at, "key.data: %v", err)
 	}
 	return nil
 }
