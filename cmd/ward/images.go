@@ -1,0 +1,242 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/docker/go-units"
+	"github.com/spf13/cobra"
+
+	"github.com/ward-project/ward/audit"
+	"github.com/ward-project/ward/images"
+	"github.com/ward-project/ward/internal/engine"
+	"github.com/ward-project/ward/internal/fault"
+)
+
+// change opens log and store, lets fn change the store, and records what it
+// did. The log comes first: what could not be recorded is not begun.
+func (a *app) change(ctx context.Context, kind audit.Type, fn func(*images.Store) (audit.ImageEvent, error)) error {
+	log, err := a.log(ctx)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	store, err := a.store()
+	if err != nil {
+		return err
+	}
+	ev, err := fn(store)
+	if err != nil {
+		return err
+	}
+	return record(ctx, log, audit.Record{Type: kind, Actor: audit.Caller(), Data: ev})
+}
+
+func record(ctx context.Context, log *audit.Log, r audit.Record) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if err := log.Append(ctx, r); err != nil {
+		return fault.Wrap(fault.Unrecorded, "audit.append", err, "see ward audit verify")
+	}
+	return nil
+}
+
+func event(img images.Image) audit.ImageEvent {
+	host, _, _ := strings.Cut(img.Reference, "/")
+	return audit.ImageEvent{Image: audit.Image{Reference: img.Reference, Digest: img.Digest}, Registry: host}
+}
+
+// progressTo is where a command's progress goes: to standard error, unless
+// nobody wants it.
+func progressTo(cmd *cobra.Command, quiet bool) io.Writer {
+	if quiet {
+		return nil
+	}
+	return cmd.ErrOrStderr()
+}
+
+func newPull(a *app) *cobra.Command {
+	var quiet bool
+	var platform string
+	cmd := &cobra.Command{
+		Use: "pull [OPTIONS] NAME[:TAG|@DIGEST]", Short: "Fetch an image and its signatures from a registry", Args: exactly(1, "a NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.change(cmd.Context(), audit.ImagePull, func(s *images.Store) (audit.ImageEvent, error) {
+				img, err := s.Pull(cmd.Context(), args[0], images.PullOptions{Platform: platform, Progress: progressTo(cmd, quiet)})
+				if err != nil {
+					return audit.ImageEvent{}, err
+				}
+				return event(img), say(cmd, img.Reference+"@"+img.Digest)
+			})
+		},
+	}
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "no progress")
+	cmd.Flags().StringVar(&platform, "platform", "", "`os/arch[/variant]`, if not this machine's")
+	return cmd
+}
+
+func newPush(a *app) *cobra.Command {
+	var quiet bool
+	cmd := &cobra.Command{
+		Use: "push [OPTIONS] NAME[:TAG]", Short: "Send an image and its signatures to its registry", Args: exactly(1, "a NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.change(cmd.Context(), audit.ImagePush, func(s *images.Store) (audit.ImageEvent, error) {
+				digest, err := s.Push(cmd.Context(), args[0], images.PushOptions{Progress: progressTo(cmd, quiet)})
+				if err != nil {
+					return audit.ImageEvent{}, err
+				}
+				return audit.ImageEvent{Image: audit.Image{Reference: args[0], Digest: digest}}, say(cmd, args[0]+"@"+digest)
+			})
+		},
+	}
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "no progress")
+	return cmd
+}
+
+func newTag(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "tag IMAGE NAME[:TAG]", Short: "Give an image another name", Args: exactly(2, "an IMAGE and a NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.change(cmd.Context(), audit.ImageTag, func(s *images.Store) (audit.ImageEvent, error) {
+				img, err := s.Tag(cmd.Context(), args[0], args[1])
+				ev := event(img)
+				ev.From = args[0]
+				return ev, err
+			})
+		},
+	}
+}
+
+func newRmi(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "rmi IMAGE [IMAGE...]", Short: "Remove images", Args: atLeast(1, "an IMAGE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var used map[string]string
+			err := a.withEngine(cmd.Context(), func(eng *engine.Engine) (err error) {
+				used, err = eng.InUse(cmd.Context())
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			for _, ref := range args {
+				err := a.change(cmd.Context(), audit.ImageRemove, func(s *images.Store) (audit.ImageEvent, error) {
+					img, err := s.Resolve(cmd.Context(), ref)
+					if err != nil {
+						return audit.ImageEvent{}, err
+					}
+					gone, err := s.Remove(cmd.Context(), ref, func(digest string) bool { return used[digest] != "" })
+					ev := event(img)
+					ev.Removed = gone
+					if err == nil && len(gone) > 0 {
+						err = say(cmd, strings.Join(gone, "\n"))
+					}
+					return ev, err
+				})
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+}
+
+func newImport(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "import FILE|- NAME[:TAG]", Short: "Make an image of a root file system in a tar archive", Args: exactly(2, "a FILE (- for standard input) and a NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.change(cmd.Context(), audit.ImageImport, func(s *images.Store) (audit.ImageEvent, error) {
+				in := io.ReadCloser(os.Stdin)
+				if args[0] != "-" {
+					f, err := os.Open(args[0])
+					if err != nil {
+						return audit.ImageEvent{}, invalid("import.file", err.Error(), "name a readable tar archive")
+					}
+					in = f
+				}
+				img, err := s.Import(cmd.Context(), in, args[1], images.ImportOptions{})
+				if err = errors.Join(err, in.Close()); err != nil {
+					return audit.ImageEvent{}, err
+				}
+				ev := event(img)
+				ev.From = args[0]
+				return ev, say(cmd, img.Digest)
+			})
+		},
+	}
+}
+
+var imageColumns = []column{
+	{"REPOSITORY", "Repository"}, {"TAG", "Tag"}, {"IMAGE ID", "ID"}, {"CREATED", "CreatedSince"}, {"SIZE", "Size"},
+}
+
+func newImages(a *app) *cobra.Command {
+	var quiet, noTrunc, digests bool
+	var format string
+	cmd := &cobra.Command{
+		Use: "images [OPTIONS] [NAME]", Short: "List images", Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			store, err := a.store()
+			if err != nil {
+				return err
+			}
+			all, err := store.List(cmd.Context())
+			if err != nil {
+				return err
+			}
+			var rows []row
+			for _, img := range all {
+				r := imageRow(img, noTrunc)
+				if len(args) == 1 && args[0] != r["Repository"] && args[0] != img.Reference {
+					continue
+				}
+				rows = append(rows, r)
+			}
+			cols := imageColumns
+			if digests {
+				cols = append(append(cols[:2:2], column{"DIGEST", "Digest"}), cols[2:]...)
+			}
+			if quiet && format == "" {
+				format = "{{.ID}}"
+			}
+			return listing(cmd.OutOrStdout(), format, cols, rows)
+		},
+	}
+	fs := cmd.Flags()
+	fs.BoolP("all", "a", false, "accepted for Docker's sake: there are no hidden images")
+	fs.BoolVarP(&quiet, "quiet", "q", false, "ids only")
+	fs.BoolVar(&noTrunc, "no-trunc", false, "whole ids")
+	fs.BoolVar(&digests, "digests", false, "with digests")
+	fs.StringVar(&format, "format", "", "table, json, or a Go template")
+	return cmd
+}
+
+func imageRow(img images.Image, noTrunc bool) row {
+	repo, tag := img.Reference, "<none>"
+	if i := strings.LastIndexAny(repo, ":@/"); i >= 0 && repo[i] == ':' && !strings.Contains(repo, "@") {
+		repo, tag = repo[:i], repo[i+1:]
+	} else if name, _, ok := strings.Cut(repo, "@"); ok {
+		repo = name
+	}
+	id := strings.TrimPrefix(img.ID, "sha256:")
+	if noTrunc {
+		id = img.ID
+	} else {
+		id = id[:min(12, len(id))]
+	}
+	since := "N/A"
+	if !img.Created.IsZero() {
+		since = units.HumanDuration(time.Since(img.Created)) + " ago"
+	}
+	return row{
+		"Repository": repo, "Tag": tag, "ID": id, "Digest": img.Digest, "CreatedSince": since,
+		"CreatedAt": img.Created.Format(time.RFC3339), "Size": units.HumanSizeWithPrecision(float64(img.Size), 3),
+		"Platform": fmt.Sprint(img.Platform),
+	}
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ward-project/ward/internal/engine"
+	"github.com/ward-project/ward/internal/fault"
+)
+
+func newInspect(a *app) *cobra.Command {
+	var format, kind string
+	cmd := &cobra.Command{
+		Use: "inspect [OPTIONS] NAME|ID [NAME|ID...]", Short: "Print everything about containers or images, as JSON", Args: atLeast(1, "a NAME or ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			found := []any{}
+			var missing error
+			for _, name := range args {
+				v, err := a.inspect(cmd, kind, name)
+				if errors.Is(err, fault.NotFound) {
+					missing = fault.New(fault.NotFound, "object.unknown", "No such object: "+name, "list them: ward ps -a, ward images")
+					continue
+				}
+				if err != nil {
+					return err
+				}
+				found = append(found, v)
+			}
+			if err := printInspected(cmd, format, found); err != nil {
+				return err
+			}
+			return missing
+		},
+	}
+	cmd.Flags().StringVarP(&format, "format", "f", "", "json, or a Go template for each object")
+	cmd.Flags().StringVar(&kind, "type", "", "look only for a `container` or an image")
+	return cmd
+}
+
+func printInspected(cmd *cobra.Command, format string, found []any) error {
+	switch format {
+	case "":
+		return indented(cmd.OutOrStdout(), found)
+	case "json":
+		s, err := toJSON(found)
+		if err != nil {
+			return err
+		}
+		return say(cmd, s)
+	}
+	t, err := parseTemplate(format)
+	if err != nil {
+		return err
+	}
+	for _, v := range found {
+		// Templates see the same names as the JSON has.
+		b, err := json.Marshal(v)
+		if err != nil {
+			return err
+		}
+		var m map[string]any
+		if err := json.Unmarshal(b, &m); err != nil {
+			return err
+		}
+		if err := execute(cmd.OutOrStdout(), t, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *app) inspect(cmd *cobra.Command, kind, name string) (any, error) {
+	var out any
+	if kind == "" || kind == "container" {
+		err := a.withEngine(cmd.Context(), func(eng *engine.Engine) error {
+			c, err := eng.Find(cmd.Context(), name)
+			if err != nil {
+				return err
+			}
+			out, err = containerDetails(eng, c)
+			return err
+		})
+		if err == nil || kind != "" || !errors.Is(err, fault.NotFound) {
+			return out, err
+		}
+	}
+	if kind != "" && kind != "image" {
+		return nil, invalid("inspect.type", fmt.Sprintf("--type %.32q is not there yet", kind), "use container or image")
+	}
+	store, err := a.store()
+	if err != nil {
+		return nil, err
+	}
+	img, raw, err := store.Inspect(cmd.Context(), name)
+	if err != nil {
+		return nil, err
+	}
+	var config struct {
+		Config json.RawMessage `json:"config"`
+		Author string          `json:"author"`
+	}
+	if err := json.Unmarshal(raw, &config); err != nil {
+		return nil, err
+	}
+	layers := []string{}
+	for _, l := range img.Layers {
+		layers = append(layers, l.DiffID)
+	}
+	return map[string]any{
+		"Id": img.ID, "RepoTags": []string{img.Reference}, "Digest": img.Digest, "Index": img.Index, "Platform": img.Platform,
+		"Created": img.Created.Format(time.RFC3339Nano), "Author": config.Author, "Size": img.Size, "Config": config.Config,
+		"RootFS": map[string]any{"Type": "layers", "Layers": layers},
+	}, nil
+}
+
+// containerDetails is Docker's form of a container, with the sealed plan: the
+// plan is what holds, the rest is a view of it.
+func containerDetails(eng *engine.Engine, c engine.Container) (any, error) {
+	plan, encoded, err := eng.Plan(c)
+	if err != nil {
+		return nil, err
+	}
+	s := c.Status
+	st := map[string]any{
+		"Status": state(c), "Running": c.Running(), "Pid": 0, "ExitCode": 0, "OOMKilled": false, "Error": "",
+		"StartedAt": s.Started.Format(time.RFC3339Nano), "FinishedAt": s.Finished.Format(time.RFC3339Nano),
+	}
+	if c.Running() {
+		st["Pid"] = s.PID
+	}
+	var usage any
+	if s.Exit != nil {
+		st["ExitCode"], st["OOMKilled"], st["Error"], usage = s.Exit.Code, s.Exit.OOMKilled, s.Exit.Error, s.Exit.Usage
+	}
+	return map[string]any{
+		"Id": c.ID, "Name": "/" + c.Name, "Created": c.Created.Format(time.RFC3339Nano),
+		"Path": c.Command[0], "Args": c.Command[1:], "Image": c.ImageID, "State": st, "LogPath": eng.Output(c),
+		"Config": map[string]any{
+			"Image": c.Image, "Hostname": plan.Hostname, "Cmd": c.Command, "Env": plan.Process.Env, "WorkingDir": plan.Process.Cwd,
+			"User": fmt.Sprintf("%d:%d", plan.Process.UID, plan.Process.GID), "Labels": c.Labels, "StopSignal": c.StopSignal,
+			"OpenStdin": plan.Process.Stdin, "Tty": false,
+		},
+		"HostConfig": map[string]any{
+			"Memory": plan.Limits.Memory, "MemorySwap": plan.Limits.Memory + plan.Limits.Swap, "PidsLimit": plan.Limits.PIDs,
+			"NanoCpus": plan.Limits.CPUQuota * 1_000_000_000 / int64(plan.Limits.CPUPeriod), "NetworkMode": plan.Network,
+			"CapAdd": plan.Process.Capabilities, "ReadonlyRootfs": !plan.Root.Writable, "AutoRemove": c.Remove,
+			"MaskedPaths": plan.MaskedPaths, "ReadonlyPaths": plan.ReadonlyPaths,
+		},
+		"Mounts": plan.Mounts, "ImageDigest": c.Digest, "MonitorPid": s.MonitorPID, "Usage": usage, "Plan": json.RawMessage(encoded),
+	}, nil
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/ward-project/ward/audit"
+	"github.com/ward-project/ward/internal/engine"
+	"github.com/ward-project/ward/internal/fault"
+	"github.com/ward-project/ward/sandbox"
+)
+
+func newRun(a *app) *cobra.Command {
+	var f runFlags
+	cmd := &cobra.Command{
+		Use:         "run [OPTIONS] IMAGE [COMMAND] [ARG...]",
+		Short:       "Verify, decide, record, then run a command in a new container",
+		Args:        atLeast(1, "an IMAGE"),
+		Annotations: map[string]string{"exit": runVerb},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			req, err := f.request(cmd.Flags(), args)
+			if err != nil {
+				return a.refuseUnread(cmd.Context(), args[0], err)
+			}
+			return a.runContainer(cmd, req)
+		},
+	}
+	f.register(cmd)
+	return cmd
+}
+
+// refuseUnread records a request whose flags make no sense, as the engine
+// records every other refusal.
+func (a *app) refuseUnread(ctx context.Context, image string, why error) error {
+	log, err := a.log(ctx)
+	if err != nil {
+		return errors.Join(why, err)
+	}
+	defer log.Close()
+	f := fault.As(why)
+	return errors.Join(why, log.Append(ctx, audit.Record{Type: audit.RunDenied, Actor: audit.Caller(), Data: audit.Denied{
+		Stage: "resolve", Class: f.Class.Error(), Rule: f.Rule, Cause: f.Cause, Remedy: f.Remedy, Point: "run",
+		Image: audit.Image{Reference: image},
+	}}))
+}
+
+func (a *app) runContainer(cmd *cobra.Command, req engine.Request) error {
+	eng, log, err := a.engine(cmd.Context())
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	// Finish first what a crash left behind; its records come before ours.
+	if err := eng.Reap(cmd.Context()); err != nil {
+		return err
+	}
+	var io engine.Stdio
+	if !req.Detached {
+		io.Out, io.Err = os.Stdout, os.Stderr
+		if req.Stdin {
+			io.In = os.Stdin
+		}
+	}
+	started, err := eng.Run(cmd.Context(), req, io)
+	if err != nil {
+		var s *sandbox.StartError
+		if errors.As(err, &s) {
+			fmt.Fprintln(cmd.ErrOrStderr(), "ward: "+printable(fault.As(err).Report()))
+			return exitCode(s.Code)
+		}
+		return err
+	}
+	if req.Detached {
+		fmt.Fprintln(cmd.OutOrStdout(), started.ID)
+		return started.Process.Release()
+	}
+	return foreground(cmd, eng, started)
+}
+
+// foreground waits for a container whose output this process's caller reads,
+// passes signals on to it, and ends with its exit code.
+func foreground(cmd *cobra.Command, eng *engine.Engine, c *engine.Started) error {
+	// From here on a signal is the container's to answer, not ours.
+	ctx := context.WithoutCancel(cmd.Context())
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, os.Interrupt, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
+	defer signal.Stop(signals)
+	go func() {
+		for s := range signals {
+			n := strconv.Itoa(int(s.(syscall.Signal)))
+			if live, err := eng.Find(ctx, c.ID); err == nil && live.Running() {
+				if err := eng.Signal(ctx, live, n); err != nil {
+					fmt.Fprintln(os.Stderr, "ward: pass on signal "+n+": "+printable(err.Error()))
+				}
+			}
+		}
+	}()
+	exit, err := c.Process.Wait(ctx)
+	if err != nil {
+		return err
+	}
+	if exit.OOMKilled {
+		fmt.Fprintf(cmd.ErrOrStderr(), "ward: container %s was killed for exceeding its memory limit\n", c.Name)
+	}
+	if c.Remove {
+		if c.Container, err = eng.Find(ctx, c.ID); err == nil {
+			err = eng.Remove(ctx, c.Container, false)
+		}
+		if err != nil && !errors.Is(err, fault.NotFound) {
+			return err // not found: another command's sweep removed it
+		}
+	}
+	if exit.Code != 0 {
+		return exitCode(exit.Code)
+	}
+	return nil
+}

@@ -1,0 +1,215 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"math"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/docker/go-units"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/ward-project/ward/audit"
+	"github.com/ward-project/ward/internal/engine"
+	"github.com/ward-project/ward/internal/fault"
+	"github.com/ward-project/ward/sandbox"
+)
+
+// runFlags are Docker's flags of run, spelled as Docker spells them. Those
+// that are not here are refused by name (flagError), never ignored.
+type runFlags struct {
+	name, hostname, user, workdir, entrypoint, network, pull, stopSignal string
+	memory, memorySwap                                                   string
+	cpus                                                                 float64
+	pids                                                                 int64
+	env, envFiles, labels, volumes, mounts, tmpfs                        []string
+	capAdd, capDrop, securityOpt                                         []string
+	readOnly, interactive, detach, remove                                bool
+}
+
+func (f *runFlags) register(cmd *cobra.Command) {
+	fs := cmd.Flags()
+	// What follows the image belongs to the container.
+	fs.SetInterspersed(false)
+	fs.Bool("help", false, "print this help") // without -h, which is --hostname
+	fs.StringVar(&f.name, "name", "", "name the container")
+	fs.StringVarP(&f.hostname, "hostname", "h", "", "host `name` inside the container")
+	fs.StringVarP(&f.user, "user", "u", "", "`user[:group]`, names or numbers")
+	fs.StringVarP(&f.workdir, "workdir", "w", "", "working `directory` inside the container")
+	fs.StringVar(&f.entrypoint, "entrypoint", "", "replace the image's entry point")
+	fs.StringVar(&f.network, "network", "none", "none, or host where policy allows it")
+	fs.StringVar(&f.network, "net", "none", "same as --network")
+	fs.StringVar(&f.pull, "pull", "missing", "ask a registry: missing, always or never")
+	fs.StringVar(&f.stopSignal, "stop-signal", "", "`signal` that ward stop sends")
+	fs.StringVarP(&f.memory, "memory", "m", "", "memory limit in `bytes` (k, m, g)")
+	fs.StringVar(&f.memorySwap, "memory-swap", "", "memory plus swap in `bytes`; the same as --memory means no swap")
+	fs.Float64Var(&f.cpus, "cpus", 0, "processors")
+	fs.Int64Var(&f.pids, "pids-limit", 0, "processes and threads")
+	fs.StringArrayVarP(&f.env, "env", "e", nil, "set `NAME=VALUE`, or pass NAME on")
+	fs.StringArrayVar(&f.envFiles, "env-file", nil, "read variables from a `file`")
+	fs.StringArrayVarP(&f.labels, "label", "l", nil, "label the container `KEY=VALUE`")
+	fs.StringArrayVarP(&f.volumes, "volume", "v", nil, "bind a host directory: `SOURCE:TARGET[:ro]`")
+	fs.StringArrayVar(&f.mounts, "mount", nil, "mount `type=bind|tmpfs,source=…,target=…`")
+	fs.StringArrayVar(&f.tmpfs, "tmpfs", nil, "mount a tmpfs: `TARGET[:size=…,mode=…,exec,ro]`")
+	fs.StringArrayVar(&f.capAdd, "cap-add", nil, "ask for a capability")
+	fs.StringArrayVar(&f.capDrop, "cap-drop", nil, "give up a capability")
+	fs.StringArrayVar(&f.securityOpt, "security-opt", nil, "no-new-privileges, seccomp=default")
+	fs.BoolVar(&f.readOnly, "read-only", true, "read-only root file system; =false asks for a writable one")
+	fs.BoolVarP(&f.interactive, "interactive", "i", false, "pass standard input on")
+	fs.BoolVarP(&f.detach, "detach", "d", false, "run in the background and print the id")
+	fs.BoolVar(&f.remove, "rm", false, "remove the container when it has ended")
+}
+
+func (f *runFlags) request(fs *pflag.FlagSet, args []string) (engine.Request, error) {
+	req := engine.Request{
+		Actor: audit.Caller(), Image: args[0], Args: args[1:], Pull: engine.PullPolicy(f.pull),
+		Name: f.name, Hostname: f.hostname, User: f.user, WorkingDir: f.workdir, StopSignal: f.stopSignal,
+		CPUs: f.cpus, PIDs: f.pids, CapAdd: f.capAdd, CapDrop: f.capDrop, Writable: !f.readOnly,
+		Network: sandbox.Network(f.network), Stdin: f.interactive, Remove: f.remove, Detached: f.detach,
+	}
+	if fs.Changed("entrypoint") {
+		req.Entrypoint = []string{}
+		if f.entrypoint != "" {
+			req.Entrypoint = []string{f.entrypoint}
+		}
+	}
+	if !slices.Contains([]engine.PullPolicy{engine.PullMissing, engine.PullAlways, engine.PullNever}, req.Pull) {
+		return req, invalid("run.pull", "--pull "+f.pull+" is not known", "use missing, always or never")
+	}
+	for _, step := range []func(*engine.Request) error{
+		func(r *engine.Request) error { return f.limits(fs, r) }, f.environment, f.networkMode, f.labelMap, f.security, f.allMounts,
+	} {
+		if err := step(&req); err != nil {
+			return req, err
+		}
+	}
+	return req, nil
+}
+
+func invalid(rule, cause, remedy string) error { return fault.New(fault.Invalid, rule, cause, remedy) }
+
+func (f *runFlags) limits(fs *pflag.FlagSet, req *engine.Request) error {
+	size := func(flag, s string) (int64, error) {
+		n, err := units.RAMInBytes(s)
+		if err != nil || n <= 0 {
+			return 0, invalid("run.limits", fmt.Sprintf("--%s %q is not a finite number of bytes", flag, s), "every container has finite limits; give a size such as 512m")
+		}
+		return n, nil
+	}
+	var err error
+	if fs.Changed("memory") {
+		if req.Memory, err = size("memory", f.memory); err != nil {
+			return err
+		}
+	}
+	if fs.Changed("memory-swap") {
+		total, err := size("memory-swap", f.memorySwap)
+		if err != nil {
+			return err
+		}
+		if req.Memory == 0 || total < req.Memory {
+			return invalid("run.limits", "--memory-swap is memory plus swap and needs --memory, which it must not be below", "give both, for instance --memory 256m --memory-swap 512m")
+		}
+		req.Swap = total - req.Memory
+	}
+	if fs.Changed("cpus") && !(f.cpus > 0 && f.cpus < math.MaxInt32) {
+		return invalid("run.limits", fmt.Sprintf("--cpus %v is not a finite number of processors", f.cpus), "give a number such as 1.5")
+	}
+	if fs.Changed("pids-limit") && f.pids <= 0 {
+		return invalid("run.limits", fmt.Sprintf("--pids-limit %d is not a finite limit", f.pids), "every container has finite limits; give a positive number")
+	}
+	return nil
+}
+
+// maxEnvFile bounds what an --env-file may hold.
+const maxEnvFile = 1 << 20
+
+func (f *runFlags) environment(req *engine.Request) error {
+	add := func(kv string) error {
+		k, _, ok := strings.Cut(kv, "=")
+		if k == "" || strings.ContainsRune(kv, 0) {
+			return invalid("run.env", fmt.Sprintf("%.64q is not NAME=VALUE", kv), "")
+		}
+		if !ok {
+			v, set := os.LookupEnv(k)
+			if !set {
+				return nil // as Docker: a name the caller does not have is left out
+			}
+			kv = k + "=" + v
+		}
+		req.Env = append(req.Env, kv)
+		return nil
+	}
+	for _, name := range f.envFiles {
+		file, err := os.Open(name)
+		if err != nil {
+			return invalid("run.env-file", err.Error(), "name a readable file")
+		}
+		defer file.Close()
+		sc := bufio.NewScanner(file)
+		sc.Buffer(nil, maxEnvFile)
+		for n := 0; sc.Scan(); {
+			line := strings.TrimLeft(sc.Text(), " \t")
+			if n += len(line); n > maxEnvFile {
+				return invalid("run.env-file", name+" is larger than 1 MiB", "")
+			}
+			if line == "" || line[0] == '#' {
+				continue
+			}
+			if err := add(line); err != nil {
+				return err
+			}
+		}
+		if err := sc.Err(); err != nil {
+			return invalid("run.env-file", name+": "+err.Error(), "")
+		}
+	}
+	for _, kv := range f.env {
+		if err := add(kv); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *runFlags) networkMode(req *engine.Request) error {
+	if req.Network != sandbox.NetworkNone && req.Network != sandbox.NetworkHost {
+		return invalid("run.network", fmt.Sprintf("--network %.64q is not there yet", string(req.Network)), "use none, or host where policy allows it")
+	}
+	return nil
+}
+
+func (f *runFlags) labelMap(req *engine.Request) error {
+	req.Labels = map[string]string{}
+	for _, l := range f.labels {
+		k, v, _ := strings.Cut(l, "=")
+		if k == "" {
+			return invalid("run.label", fmt.Sprintf("%.64q is not KEY=VALUE", l), "")
+		}
+		req.Labels[k] = v
+	}
+	return nil
+}
+
+func (f *runFlags) security(req *engine.Request) error {
+	for _, o := range f.securityOpt {
+		// Docker takes both "key=value" and the older "key:value".
+		k, v, _ := strings.Cut(strings.Replace(o, ":", "=", 1), "=")
+		switch {
+		case k == "no-new-privileges" && (v == "" || v == "true"):
+			req.AllowNewPrivs = false
+		case k == "no-new-privileges" && v == "false":
+			req.AllowNewPrivs = true
+		case k == "seccomp" && (v == "default" || v == "builtin" || v == "unconfined"):
+			if req.Seccomp = v; v == "builtin" {
+				req.Seccomp = "default"
+			}
+		default:
+			return invalid("run.security-opt", fmt.Sprintf("--security-opt %.64q is not there yet", o), "use no-new-privileges or seccomp=default, which are the defaults anyway")
+		}
+	}
+	return nil
+}

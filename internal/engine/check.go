@@ -1,0 +1,29 @@
+package engine
+
+import (
+	"context"
+
+	"github.com/ward-project/ward/policy"
+	"github.com/ward-project/ward/verify"
+)
+
+// Check answers what Run would decide about a request: the evidence and the
+// policy's answer. It asks no registry, starts nothing and records nothing. An
+// error means that the question did not get as far as the policy.
+func (e *Engine) Check(ctx context.Context, req Request) (verify.Evidence, policy.Decision, error) {
+	req.Pull = PullNever
+	img, err := e.resolve(ctx, req)
+	if err != nil {
+		return verify.Evidence{}, policy.Decision{}, err
+	}
+	ev, err := e.verify(ctx, img)
+	if err != nil {
+		return ev, policy.Decision{}, err
+	}
+	draft, err := e.draft(ctx, req, img, newID())
+	if err != nil {
+		return ev, policy.Decision{}, err
+	}
+	dec, err := e.decider.Decide(ctx, inputFor(req, img, ev, draft))
+	return ev, dec, err
+}

@@ -1,0 +1,140 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/ward-project/ward/internal/fault"
+	"github.com/ward-project/ward/internal/fsx"
+	"github.com/ward-project/ward/sandbox"
+)
+
+// Running reports whether the container's payload is alive.
+func (c Container) Running() bool { return c.Status.Phase == sandbox.PhaseRunning }
+
+// Signal sends a signal (name or number) to the container's first process.
+// A container that does not run is fault.Invalid.
+func (e *Engine) Signal(ctx context.Context, c Container, signal string) error {
+	sig, err := stopSignal(signal)
+	if err != nil {
+		return err
+	}
+	return e.signal(ctx, c, sig)
+}
+
+func (e *Engine) signal(ctx context.Context, c Container, sig syscall.Signal) error {
+	if !c.Running() {
+		return notRunning(c)
+	}
+	m, err := sandbox.Dial(e.layout.runtime(c.ID))
+	if err != nil {
+		return fault.Wrap(fault.Unavailable, "monitor.dial", err, "see how it is: ward ps -a")
+	}
+	defer m.Close()
+	return m.Signal(ctx, sig)
+}
+
+func notRunning(c Container) error {
+	return fault.New(fault.Invalid, "container.state", "container "+c.Name+" is not running", "see how it is: ward ps -a")
+}
+
+// Wait returns how the container ended, once it has.
+func (e *Engine) Wait(ctx context.Context, c Container) (sandbox.Exit, error) {
+	if c.Status.Phase != sandbox.PhaseExited {
+		if err := e.await(ctx, c); err != nil {
+			return sandbox.Exit{}, err
+		}
+	}
+	// The monitor may have died without a word: reaping then writes the end.
+	if err := e.reapOne(ctx, c.ID); err != nil {
+		return sandbox.Exit{}, err
+	}
+	s, err := sandbox.ReadStatus(e.layout.container(c.ID))
+	if err != nil {
+		return sandbox.Exit{}, err
+	}
+	if s.Exit == nil {
+		return sandbox.Exit{}, fault.New(fault.Internal, "container.state", "container "+c.Name+" has ended without an exit status", "")
+	}
+	return *s.Exit, nil
+}
+
+// await returns when nobody is responsible for the container any more: the
+// lock is the one thing that every way of ending lets go of.
+func (e *Engine) await(ctx context.Context, c Container) error {
+	l, err := fsx.WaitLock(ctx, filepath.Join(e.layout.container(c.ID), lockFile))
+	if err != nil {
+		return err
+	}
+	return l.Unlock()
+}
+
+// Stop sends the container's stop signal, and SIGKILL when it has not ended
+// after grace. A container that is not running is left alone.
+func (e *Engine) Stop(ctx context.Context, c Container, grace time.Duration) error {
+	if !c.Running() {
+		return nil
+	}
+	if err := e.signal(ctx, c, syscall.Signal(c.StopSignal)); err != nil {
+		return e.unlessEnded(ctx, c, err)
+	}
+	wait, cancel := context.WithTimeout(ctx, grace)
+	defer cancel()
+	if err := e.await(wait, c); err == nil || ctx.Err() != nil {
+		return err
+	}
+	return e.Kill(ctx, c)
+}
+
+// Kill ends the container with SIGKILL and returns when it is gone.
+func (e *Engine) Kill(ctx context.Context, c Container) error {
+	if err := e.signal(ctx, c, syscall.SIGKILL); err != nil {
+		return e.unlessEnded(ctx, c, err)
+	}
+	return e.await(ctx, c)
+}
+
+// unlessEnded forgives an error that only says the container was faster.
+func (e *Engine) unlessEnded(ctx context.Context, c Container, err error) error {
+	short, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if e.await(short, c) == nil {
+		return nil
+	}
+	return err
+}
+
+// Remove deletes a container that has ended; with force it is killed first.
+// Its records stay in the audit log.
+func (e *Engine) Remove(ctx context.Context, c Container, force bool) error {
+	if c.Status.Phase != sandbox.PhaseExited {
+		if !force {
+			return fault.New(fault.Invalid, "container.running", "container "+c.Name+" is running", "stop it first: ward stop "+c.Name+", or ward rm -f "+c.Name)
+		}
+		if err := e.Kill(ctx, c); err != nil {
+			return err
+		}
+	}
+	if err := e.await(ctx, c); err != nil {
+		return err
+	}
+	if err := e.dispose(c.ID); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fault.Wrap(fault.Internal, "container.remove", err, "try again")
+	}
+	return nil
+}
+
+// Images in use are not removed: InUse reports whether a container was made
+// from the image with this manifest digest.
+func (e *Engine) InUse(ctx context.Context) (map[string]string, error) {
+	all, err := e.List(ctx)
+	used := make(map[string]string, len(all))
+	for _, c := range all {
+		used[c.Digest] = c.Name
+	}
+	return used, err
+}

@@ -1,0 +1,156 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"time"
+
+	"github.com/ward-project/ward/audit"
+	"github.com/ward-project/ward/audit/receipt"
+	"github.com/ward-project/ward/images"
+	"github.com/ward-project/ward/internal/fault"
+	"github.com/ward-project/ward/policy"
+	"github.com/ward-project/ward/sandbox"
+	"github.com/ward-project/ward/verify"
+)
+
+// Resolver turns a reference into an image, once.
+type Resolver interface {
+	// Resolve looks in the local store alone.
+	Resolve(ctx context.Context, ref string) (images.Image, error)
+	Pull(ctx context.Context, ref string, opt images.PullOptions) (images.Image, error)
+	// Attachments are the signatures kept beside the image with this digest.
+	Attachments(ctx context.Context, digest string) ([]images.Attachment, error)
+}
+
+// Rootfs gives a resolved image's files.
+type Rootfs interface {
+	Unpack(ctx context.Context, img images.Image) ([]string, error)
+	// File reads one regular file of the merged layers, of at most max bytes.
+	File(ctx context.Context, img images.Image, path string, max int64) ([]byte, error)
+	// CheckRoot refuses an image whose /dev, /proc, /sys or /etc is no directory.
+	CheckRoot(ctx context.Context, img images.Image) error
+}
+
+// Verifier says who vouches for an image. It opens no socket.
+type Verifier interface {
+	Verify(ctx context.Context, s verify.Subject, m []verify.Material) (verify.Evidence, error)
+}
+
+// Decider says whether exactly this may run.
+type Decider interface {
+	Decide(ctx context.Context, in policy.Input) (policy.Decision, error)
+}
+
+// Recorder is the audit log.
+type Recorder interface {
+	// Intend returns once the intent is on disk.
+	Intend(ctx context.Context, in audit.Intent) (audit.Permit, error)
+	Append(ctx context.Context, rs ...audit.Record) error
+}
+
+// Launcher starts the payload of a plan that the receipt proves is recorded.
+// The lock goes to the monitor with it.
+type Launcher interface {
+	Launch(ctx context.Context, plan []byte, r receipt.Receipt, io sandbox.Stdio, lock *os.File) (*sandbox.Running, error)
+}
+
+// Config is what an Engine is made of. All fields are required.
+type Config struct {
+	Layout   Layout
+	Resolver Resolver
+	Rootfs   Rootfs
+	Verifier Verifier
+	Decider  Decider
+	Log      Recorder
+	Launcher Launcher
+	Floor    sandbox.Floor
+}
+
+// Engine runs requests. It is safe for concurrent use, and several processes
+// may have one on the same layout.
+type Engine struct {
+	layout   Layout
+	resolver Resolver
+	rootfs   Rootfs
+	verifier Verifier
+	decider  Decider
+	log      Recorder
+	launcher Launcher
+	floor    sandbox.Floor
+}
+
+// New returns an engine, and an error if anything is missing: there is no
+// such thing as an engine without a verifier.
+func New(c Config) (*Engine, error) {
+	if c.Layout == (Layout{}) || c.Resolver == nil || c.Rootfs == nil || c.Verifier == nil || c.Decider == nil || c.Log == nil || c.Launcher == nil {
+		return nil, fault.New(fault.Internal, "engine.config", "the engine is missing a part", "")
+	}
+	if err := c.Layout.make(); err != nil {
+		return nil, err
+	}
+	return &Engine{c.Layout, c.Resolver, c.Rootfs, c.Verifier, c.Decider, c.Log, c.Launcher, c.Floor}, nil
+}
+
+// attempt is what is known of a request while it passes the gate. Its refusals
+// carry as much of it as there is.
+type attempt struct {
+	e   *Engine
+	req Request
+	run string
+	img images.Image
+	// answer and input are set once a policy has answered.
+	answer policy.Decision
+	input  policy.Input
+}
+
+// refuse puts a refusal on record and returns it. When it cannot be recorded
+// either, both are said, and the refusal stands: no is still no.
+func (a *attempt) refuse(ctx context.Context, stage string, why error) error {
+	f := fault.As(why)
+	d := audit.Denied{
+		Stage: stage, Class: f.Class.Error(), Rule: f.Rule, Cause: f.Cause, Remedy: f.Remedy, Point: "run",
+		Name: a.req.Name, Image: audit.Image{Reference: a.req.Image, Digest: a.img.Digest}, Args: a.req.Args,
+	}
+	if a.answer.InputDigest() != "" {
+		d.Decision, d.Input = kept(a.answer), a.answer.InputDigest()
+	}
+	return errors.Join(f, a.e.append(ctx, audit.Record{Type: audit.RunDenied, Run: a.run, Actor: a.req.Actor, Data: d}))
+}
+
+// append makes one record durable. Hanging up does not unwrite: it has a
+// deadline of its own, not the caller's.
+func (e *Engine) append(ctx context.Context, r audit.Record) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if err := e.log.Append(ctx, r); err != nil {
+		return fault.Wrap(fault.Unrecorded, "audit.append", err, "repair the audit log: ward audit verify")
+	}
+	return nil
+}
+
+// maxKept is how much of a policy's input goes into a record with its answer,
+// so that the decision can be explained and replayed from the log alone. The
+// digest is always there.
+const maxKept = 32 << 10
+
+// kept is a decision with the input it was made on.
+func kept(d policy.Decision) json.RawMessage {
+	v := map[string]json.RawMessage{"answer": rawJSON(d)}
+	if in := d.Input(); len(in) > 0 && len(in) <= maxKept {
+		v["input"] = in
+	}
+	return rawJSON(v)
+}
+
+// rawJSON is v as JSON for a record; what cannot be encoded is said, so that
+// a record never silently lacks its reason.
+func rawJSON(v any) json.RawMessage {
+	b, err := json.Marshal(v)
+	if err != nil {
+		b, _ = json.Marshal(map[string]string{"unencodable": err.Error()})
+	}
+	return b
+}

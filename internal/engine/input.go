@@ -1,0 +1,86 @@
+package engine
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/ward-project/ward/images"
+	"github.com/ward-project/ward/internal/fault"
+	"github.com/ward-project/ward/policy"
+	"github.com/ward-project/ward/sandbox"
+	"github.com/ward-project/ward/verify"
+)
+
+// inputFor is what policy decides about: the final specification, the image,
+// the evidence for it, who asks, and the machine.
+func inputFor(req Request, img images.Image, ev verify.Evidence, p sandbox.Plan) policy.Input {
+	os, arch, _ := strings.Cut(img.Platform, "/")
+	host, repo, tag := splitReference(img.Reference)
+	in := policy.Input{
+		Point: "run",
+		Now:   time.Now().UTC(),
+		Actor: policy.Actor{UID: req.Actor.UID, LoginUID: req.Actor.LoginUID, PID: req.Actor.PID, Exe: req.Actor.Exe, TTY: req.Actor.TTY},
+		Image: policy.Image{
+			Ref: img.Reference, Host: host, Repo: repo, Tag: tag, Checksum: img.Digest, Index: img.Index, ID: img.ID,
+			Platform: img.Platform, OS: os, Arch: arch,
+			Labels: img.Config.Labels, Env: img.Config.Env, User: img.Config.User, CreatedTime: img.Created,
+		},
+		Evidence: rawJSON(ev),
+		Run: policy.Run{
+			Name: p.Name, Hostname: p.Hostname, Args: p.Process.Args, EnvNames: envNames(p.Process.Env), Cwd: p.Process.Cwd,
+			User:         policy.User{UID: p.Process.UID, GID: p.Process.GID, Groups: p.Process.Groups},
+			Capabilities: p.Process.Capabilities, NoNewPrivs: p.Process.NoNewPrivs, ReadOnly: !p.Root.Writable,
+			Network: string(p.Network), Seccomp: policy.Seccomp{Profile: p.Seccomp.Profile},
+			Limits: policy.Limits{Memory: p.Limits.Memory, Swap: p.Limits.Swap, PIDs: p.Limits.PIDs,
+				CPUs: float64(p.Limits.CPUQuota) / float64(p.Limits.CPUPeriod)},
+			SecurityOpt: req.securityOpt(), Labels: req.Labels,
+			MaskedPaths: p.MaskedPaths, ReadonlyPaths: p.ReadonlyPaths,
+			Requested: policy.Requested{CapAdd: req.CapAdd, CapDrop: req.CapDrop, Network: string(req.Network), User: req.User},
+		},
+		Host: policy.ThisHost(),
+	}
+	for _, m := range p.Mounts {
+		in.Run.Mounts = append(in.Run.Mounts, policy.Mount{Type: string(m.Type), Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly})
+	}
+	return in
+}
+
+func (r Request) securityOpt() []string {
+	var out []string
+	if r.Seccomp != "" {
+		out = append(out, "seccomp="+r.Seccomp)
+	}
+	if r.AllowNewPrivs {
+		out = append(out, "no-new-privileges=false")
+	}
+	return out
+}
+
+// splitReference takes a full reference apart: host/repo[:tag][@digest].
+func splitReference(ref string) (host, repo, tag string) {
+	ref, _, _ = strings.Cut(ref, "@")
+	host, repo, _ = strings.Cut(ref, "/")
+	if i := strings.LastIndex(repo, ":"); i >= 0 {
+		repo, tag = repo[:i], repo[i+1:]
+	}
+	return host, repo, tag
+}
+
+// denial turns a decision that does not allow into the refusal people read:
+// every reason, the first one's code as the rule, every fix as the remedy.
+func denial(d policy.Decision) error {
+	var cause, fix []string
+	rs := d.Reasons()
+	for _, r := range rs {
+		cause = append(cause, r.Msg)
+		if r.Fix != "" {
+			fix = append(fix, r.Fix)
+		}
+	}
+	rule := "policy.undecided"
+	if len(rs) > 0 {
+		rule = rs[0].Code
+	}
+	return fault.New(fault.Denied, rule, fmt.Sprintf("denied by policy %s: %s", d.Level(), strings.Join(cause, "; ")), strings.Join(fix, "; or "))
+}

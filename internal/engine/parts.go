@@ -1,0 +1,55 @@
+package engine
+
+import (
+	"context"
+	"os"
+
+	"github.com/ward-project/ward/audit/receipt"
+	"github.com/ward-project/ward/policy"
+	"github.com/ward-project/ward/sandbox"
+	"github.com/ward-project/ward/verify"
+)
+
+// The parts below open their files when they are asked, not before: a trust
+// policy that does not parse must refuse the run, on record, and not merely
+// break the command that would have recorded it. Opening anew for every
+// question also means that a key withdrawn a moment ago is withdrawn.
+
+type trustDir string
+
+// TrustDir is a Verifier over the trust policies in dir.
+func TrustDir(dir string) Verifier { return trustDir(dir) }
+
+func (d trustDir) Verify(ctx context.Context, s verify.Subject, m []verify.Material) (verify.Evidence, error) {
+	v, err := verify.Open(string(d))
+	if err != nil {
+		return verify.Evidence{}, err
+	}
+	return v.Verify(ctx, s, m)
+}
+
+type policyDir string
+
+// PolicyDir is a Decider over the shipped policies and those in dir.
+func PolicyDir(dir string) Decider { return policyDir(dir) }
+
+func (d policyDir) Decide(ctx context.Context, in policy.Input) (policy.Decision, error) {
+	p, err := policy.Open(policy.Config{Dir: string(d)})
+	if err != nil {
+		return policy.Decision{}, err
+	}
+	return p.Decide(ctx, in)
+}
+
+type launcherAt string
+
+// LauncherAt is a Launcher that starts the program at path.
+func LauncherAt(path string) Launcher { return launcherAt(path) }
+
+func (p launcherAt) Launch(ctx context.Context, plan []byte, r receipt.Receipt, io sandbox.Stdio, lock *os.File) (*sandbox.Running, error) {
+	l, err := sandbox.NewLauncher(string(p))
+	if err != nil {
+		return nil, err
+	}
+	return l.Launch(ctx, plan, r, io, lock)
+}

@@ -1,0 +1,110 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/ward-project/ward/audit"
+	"github.com/ward-project/ward/internal/fault"
+	"github.com/ward-project/ward/internal/fsx"
+	"github.com/ward-project/ward/sandbox"
+)
+
+// lostCode is the exit code of a run that nobody saw end.
+const lostCode = 255
+
+// Reap finishes what a crash left. A container that has not ended and whose
+// lock is free has neither gate nor monitor; its processes died with the
+// monitor's PID namespace. It gets a run.lost record, its cgroup and runtime
+// directory are removed, and it is marked as ended. Ended containers that
+// were to be removed are. Reap is idempotent and safe to run concurrently.
+func (e *Engine) Reap(ctx context.Context) error {
+	es, err := os.ReadDir(e.layout.containers())
+	if err != nil {
+		return fault.Wrap(fault.Internal, "containers.read", err, "")
+	}
+	var errs []error
+	for _, d := range es {
+		if filepath.Ext(d.Name()) != "" {
+			continue // on its way in or out
+		}
+		if err := e.reapOne(ctx, d.Name()); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (e *Engine) reapOne(ctx context.Context, id string) error {
+	dir := e.layout.container(id)
+	c, err := e.load(id)
+	ended := err == nil && c.Status.Phase == sandbox.PhaseExited
+	if ended && !c.Remove {
+		return nil
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // removed since
+	}
+	if err != nil {
+		return err
+	}
+	lock, lerr := fsx.TryLock(filepath.Join(dir, lockFile))
+	if errors.Is(lerr, fsx.ErrLocked) || errors.Is(lerr, fs.ErrNotExist) {
+		return nil // somebody is responsible, or it is gone
+	}
+	if lerr != nil {
+		return fault.Wrap(fault.Internal, "containers.lock", lerr, "remove "+dir)
+	}
+	defer lock.Unlock()
+	// Read again under the lock: it may have ended between the two looks.
+	c, err = e.load(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if c.Status.Phase != sandbox.PhaseExited {
+		if err := e.lost(ctx, &c); err != nil {
+			return err
+		}
+	}
+	if c.Remove {
+		return e.dispose(id)
+	}
+	return nil
+}
+
+// lost records that nobody saw the run end, then cleans up after it.
+func (e *Engine) lost(ctx context.Context, c *Container) error {
+	phase := string(c.Status.Phase)
+	if phase == "" {
+		phase = "reserved"
+	}
+	if err := sandbox.Clean(c.ID, e.layout.runtime(c.ID)); err != nil {
+		return fault.Wrap(fault.Internal, "containers.clean", err, "")
+	}
+	rec := audit.Record{Type: audit.RunLost, Run: c.ID, Actor: audit.Caller(), Data: audit.Lost{Phase: phase}}
+	if err := e.append(ctx, rec); err != nil {
+		return err
+	}
+	s := c.Status
+	s.Phase, s.Finished = sandbox.PhaseExited, time.Now().UTC()
+	s.Exit = &sandbox.Exit{Code: lostCode, Error: "lost: its monitor ended without a word", Started: s.Started, Finished: s.Finished}
+	c.Status = s
+	return sandbox.WriteStatus(e.layout.container(c.ID), s)
+}
+
+// dispose removes a container's files. The rename first makes it vanish as a
+// whole: a crash half-way leaves no container without its writable layer.
+func (e *Engine) dispose(id string) error {
+	dir := e.layout.container(id)
+	if err := os.Rename(dir, dir+goneSuffix); err != nil {
+		return err
+	}
+	return os.RemoveAll(dir + goneSuffix)
+}

@@ -1,0 +1,73 @@
+package engine
+
+import (
+	"os"
+
+	"github.com/ward-project/ward/audit"
+	"github.com/ward-project/ward/sandbox"
+)
+
+// PullPolicy says when Run asks a registry.
+type PullPolicy string
+
+// The pull policies, spelled as Docker spells them.
+const (
+	PullMissing PullPolicy = "missing"
+	PullAlways  PullPolicy = "always"
+	PullNever   PullPolicy = "never"
+)
+
+// Request is what somebody asked for, before anything was looked up or
+// decided. Zero values mean "the default", and the default is always the
+// tighter choice.
+type Request struct {
+	// Actor is who asks, set at the front door from the kernel's word.
+	Actor audit.Actor
+	// Image is a reference, an image id or a prefix of one.
+	Image string
+	// Pull defaults to PullMissing.
+	Pull PullPolicy
+
+	Name     string
+	Hostname string
+	// Entrypoint replaces the image's when not nil; then Args alone follow.
+	Entrypoint []string
+	Args       []string
+	// Env holds KEY=VALUE, stronger than the image's.
+	Env        []string
+	WorkingDir string
+	// User is as in Docker's -u: user[:group], names or numbers.
+	User   string
+	Labels map[string]string
+
+	// Memory and Swap are bytes; Swap is what may be used on top of Memory.
+	// CPUs is in processors. Zero means the finite default.
+	Memory int64
+	Swap   int64
+	CPUs   float64
+	PIDs   int64
+
+	Mounts  []sandbox.Mount
+	CapAdd  []string
+	CapDrop []string
+	// Writable asks for a writable root file system.
+	Writable bool
+	// Seccomp is a profile's name; empty means "default".
+	Seccomp string
+	// AllowNewPrivs asks to leave no_new_privs off; the floor refuses it.
+	AllowNewPrivs bool
+	// Network defaults to "none".
+	Network sandbox.Network
+	// StopSignal replaces the image's; a name or a number.
+	StopSignal string
+
+	// Stdin passes the caller's standard input on.
+	Stdin bool
+	// Remove forgets the container when it has ended. Its records stay.
+	Remove bool
+	// Detached runs have no standard streams of the caller's.
+	Detached bool
+}
+
+// Stdio are the caller's standard streams; nil means none.
+type Stdio struct{ In, Out, Err *os.File }

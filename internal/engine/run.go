@@ -1,0 +1,164 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/ward-project/ward/audit"
+	"github.com/ward-project/ward/images"
+	"github.com/ward-project/ward/internal/fault"
+	"github.com/ward-project/ward/policy"
+	"github.com/ward-project/ward/sandbox"
+	"github.com/ward-project/ward/verify"
+)
+
+// Started is a container whose payload has been executed.
+type Started struct {
+	Container
+	// Process is the handle on it. Closing the caller does not end it.
+	Process *sandbox.Running
+}
+
+// Run lets a request in, or says why not. It returns once the payload has
+// been executed. Every refusal is on record before it returns; every run that
+// was let in is on record before its payload exists.
+func (e *Engine) Run(ctx context.Context, req Request, io Stdio) (*Started, error) {
+	a := &attempt{e: e, req: req, run: newID()}
+
+	// resolve: the name is read once; from here on there is only a digest.
+	img, err := e.resolve(ctx, req)
+	if err != nil {
+		return nil, a.refuse(ctx, "resolve", err)
+	}
+	a.img = img
+
+	// verify: who vouches for this digest?
+	ev, err := e.verify(ctx, img)
+	if err != nil {
+		return nil, a.refuse(ctx, "verify", err)
+	}
+
+	// decide: may exactly this run? The draft is the final specification but
+	// for what only tightens it and where it lies on this host.
+	draft, err := e.draft(ctx, req, img, a.run)
+	if err != nil {
+		return nil, a.refuse(ctx, "decide", err)
+	}
+	dec, err := e.decide(ctx, a, inputFor(req, img, ev, draft))
+	if err != nil {
+		return nil, a.refuse(ctx, "decide", err)
+	}
+
+	// seal: one plan, one encoding, one digest.
+	slot, plan, err := e.seal(ctx, req, img, draft, dec)
+	if err != nil {
+		return nil, a.refuse(ctx, "seal", err)
+	}
+
+	// record: on disk before anything exists.
+	permit, err := e.log.Intend(ctx, intent(a, ev, dec, slot.plan, plan))
+	if err != nil {
+		return nil, errors.Join(a.refuse(ctx, "record", unrecorded(err)), slot.abandon())
+	}
+
+	// launch: the launcher checks receipt and floor again, itself.
+	running, err := e.launcher.Launch(ctx, plan, permit.Receipt(), sandbox.Stdio(io), slot.lock.File())
+	if err != nil {
+		return nil, errors.Join(a.aborted(ctx, err), slot.abandon())
+	}
+
+	// report: from here on the monitor holds the lock and keeps the record.
+	if err := slot.lock.Unlock(); err != nil {
+		return nil, err
+	}
+	return &Started{slot.container, running}, nil
+}
+
+// resolve finds the image, asking a registry only as the pull policy says.
+func (e *Engine) resolve(ctx context.Context, req Request) (images.Image, error) {
+	if req.Pull == PullAlways {
+		return e.resolver.Pull(ctx, req.Image, images.PullOptions{})
+	}
+	img, err := e.resolver.Resolve(ctx, req.Image)
+	if req.Pull != PullNever && errors.Is(err, fault.NotFound) {
+		return e.resolver.Pull(ctx, req.Image, images.PullOptions{})
+	}
+	return img, err
+}
+
+// verify gathers what hangs on the digest and has it judged.
+func (e *Engine) verify(ctx context.Context, img images.Image) (verify.Evidence, error) {
+	subject, material, err := Gather(ctx, e.resolver, img)
+	if err != nil {
+		return verify.Evidence{}, err
+	}
+	ev, err := e.verifier.Verify(ctx, subject, material)
+	if err != nil {
+		return verify.Evidence{}, err
+	}
+	if !ev.Verified() {
+		return verify.Evidence{}, fault.New(fault.Unverified, "trust.unverified", "image "+img.Digest+" is not verified", "")
+	}
+	return ev, nil
+}
+
+// Gather collects the signatures on an image: on its manifest, and on the
+// index it was chosen from.
+func Gather(ctx context.Context, r Resolver, img images.Image) (verify.Subject, []verify.Material, error) {
+	s := verify.Subject{Reference: img.Reference, Digests: []string{img.Digest}}
+	if img.Index != "" {
+		s.Digests = append(s.Digests, img.Index)
+	}
+	var ms []verify.Material
+	for _, d := range s.Digests {
+		as, err := r.Attachments(ctx, d)
+		if err != nil {
+			return s, nil, err
+		}
+		for _, a := range as {
+			ms = append(ms, verify.Material(a))
+		}
+	}
+	return s, ms, nil
+}
+
+// decide asks the policy and turns anything but a yes into a refusal.
+func (e *Engine) decide(ctx context.Context, a *attempt, in policy.Input) (policy.Decision, error) {
+	dec, err := e.decider.Decide(ctx, in)
+	if err != nil {
+		return policy.Decision{}, err
+	}
+	a.answer = dec
+	if !dec.Allowed() {
+		return policy.Decision{}, denial(dec)
+	}
+	return dec, nil
+}
+
+// intent is the record that lets a plan be launched.
+func intent(a *attempt, ev verify.Evidence, dec policy.Decision, p sandbox.Plan, encoded []byte) audit.Intent {
+	return audit.Intent{
+		Run: p.Run, Actor: a.req.Actor, Plan: sandbox.Digest(encoded),
+		Point: "run", Name: p.Name, Image: audit.Image{Reference: p.Image.Reference, Digest: p.Image.Digest},
+		Evidence: rawJSON(ev), Decision: kept(dec), Input: dec.InputDigest(),
+		Args: p.Process.Args, EnvNames: envNames(p.Process.Env),
+	}
+}
+
+// unrecorded is why a run that everything else allowed must not start.
+func unrecorded(err error) error {
+	return fault.Wrap(fault.Unrecorded, "audit.intent", fmt.Errorf("record the intent: %w", err),
+		"nothing runs unrecorded: mend the audit log (ward audit verify) or free space for it")
+}
+
+// aborted puts on record that an intended run never began.
+func (a *attempt) aborted(ctx context.Context, why error) error {
+	var start *sandbox.StartError
+	if !errors.As(why, &start) {
+		return a.refuse(ctx, "launch", why)
+	}
+	// Let in, but the command itself could not be executed: an end, no denial.
+	return errors.Join(why, a.e.append(ctx, audit.Record{Type: audit.RunExit, Run: a.run, Actor: a.req.Actor,
+		Data: audit.Exit{Code: start.Code, Error: start.Error()}}))
+}

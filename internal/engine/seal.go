@@ -1,0 +1,251 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ward-project/ward/images"
+	"github.com/ward-project/ward/internal/fault"
+	"github.com/ward-project/ward/internal/fsx"
+	"github.com/ward-project/ward/policy"
+	"github.com/ward-project/ward/sandbox"
+)
+
+const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// draft is the specification of the run: the image's own settings, the
+// request on top, defaults for the rest. Nothing in it depends on this host
+// but the ids it looked up in the image.
+func (e *Engine) draft(ctx context.Context, req Request, img images.Image, id string) (sandbox.Plan, error) {
+	var none sandbox.Plan
+	name := cmp.Or(req.Name, randomName(id))
+	if err := checkName(name); err != nil {
+		return none, err
+	}
+	args, err := command(req, img)
+	if err != nil {
+		return none, err
+	}
+	if err := e.rootfs.CheckRoot(ctx, img); err != nil {
+		return none, err
+	}
+	who, err := e.lookUser(ctx, req, img)
+	if err != nil {
+		return none, err
+	}
+	caps, err := capabilities(req.CapAdd, req.CapDrop)
+	if err != nil {
+		return none, err
+	}
+	host := cmp.Or(req.Hostname, id[:12])
+	filter := sandbox.DefaultSeccomp()
+	if req.Seccomp != "" && req.Seccomp != filter.Profile {
+		// Policy and floor judge what was asked for; nothing is substituted.
+		filter = sandbox.Seccomp{Profile: req.Seccomp}
+	}
+	return sandbox.Plan{
+		Version: sandbox.PlanVersion, Build: sandbox.Build,
+		Run: id, Name: name, Hostname: host,
+		Image: sandbox.Image{Reference: img.Reference, Digest: img.Digest},
+		Process: sandbox.Process{
+			Args: args, Env: environment(req, img, host, who.home), Cwd: path.Clean(cmp.Or(req.WorkingDir, img.Config.WorkingDir, "/")),
+			UID: who.uid, GID: who.gid, Groups: who.groups,
+			Capabilities: caps, NoNewPrivs: !req.AllowNewPrivs, Stdin: req.Stdin,
+			Rlimits: sandbox.DefaultRlimits(),
+		},
+		Root:          sandbox.Root{Writable: req.Writable},
+		Mounts:        req.Mounts,
+		Network:       cmp.Or(req.Network, sandbox.NetworkNone),
+		Limits:        limits(req),
+		Seccomp:       filter,
+		MaskedPaths:   sandbox.MaskedPaths(),
+		ReadonlyPaths: sandbox.ReadonlyPaths(),
+	}, nil
+}
+
+// seal turns an allowed draft into the plan: obligations applied, a place and
+// ids of its own, layers unpacked, and the floor under it.
+func (e *Engine) seal(ctx context.Context, req Request, img images.Image, draft sandbox.Plan, dec policy.Decision) (*slot, []byte, error) {
+	plan := tighten(draft, dec.Obligations())
+	layers, err := e.rootfs.Unpack(ctx, img)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(layers) != len(img.Layers) {
+		return nil, nil, fault.New(fault.Internal, "seal.layers", fmt.Sprintf("%d layers unpacked of %d", len(layers), len(img.Layers)), "")
+	}
+	for i, l := range layers {
+		plan.Root.Layers = append(plan.Root.Layers, sandbox.Layer{DiffID: img.Layers[i].DiffID, Path: l})
+	}
+	sig, err := stopSignal(cmp.Or(req.StopSignal, img.Config.StopSignal, "TERM"))
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := e.reserve(ctx, Container{
+		ID: plan.Run, Name: plan.Name, Created: time.Now().UTC(), Image: req.Image, Digest: img.Digest, ImageID: img.ID,
+		Command: plan.Process.Args, Labels: req.Labels, Network: plan.Network, StopSignal: int(sig), Remove: req.Remove,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	plan.IDMap = sandbox.IDMap{Base: s.container.IDBase, Size: sandbox.IDRange}
+	plan.Host = sandbox.Host{ContainerDir: s.dir, RuntimeDir: e.layout.runtime(plan.Run), AuditDir: e.layout.Audit()}
+	s.plan = plan
+	encoded, err := plan.Encode()
+	if err == nil {
+		err = e.floor.Check(plan)
+	}
+	if err == nil {
+		// For people to read; the launcher gets its own, sealed.
+		err = fsx.ReplaceFile(filepath.Join(s.dir, planFile), encoded, 0o600)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, s.abandon())
+	}
+	return s, encoded, nil
+}
+
+// command is the entry point and its arguments, as Docker composes them.
+func command(req Request, img images.Image) ([]string, error) {
+	entry, args := img.Config.Entrypoint, req.Args
+	if req.Entrypoint != nil {
+		// An entry point of one's own also drops the image's arguments.
+		entry = req.Entrypoint
+	} else if len(args) == 0 {
+		args = img.Config.Cmd
+	}
+	all := slices.Concat(entry, args)
+	if len(all) == 0 || all[0] == "" {
+		return nil, fault.New(fault.Invalid, "run.command", "no command: the image names none and neither does the request", "put a command after the image")
+	}
+	return all, nil
+}
+
+func (e *Engine) lookUser(ctx context.Context, req Request, img images.Image) (identity, error) {
+	passwd, err := e.accountFile(ctx, img, "/etc/passwd")
+	if err != nil {
+		return identity{}, err
+	}
+	group, err := e.accountFile(ctx, img, "/etc/group")
+	if err != nil {
+		return identity{}, err
+	}
+	return lookUser(cmp.Or(req.User, img.Config.User), passwd, group)
+}
+
+// accountFile reads a passwd or group file; an image may have none.
+func (e *Engine) accountFile(ctx context.Context, img images.Image, name string) ([]byte, error) {
+	b, err := e.rootfs.File(ctx, img, name, maxAccounts)
+	if errors.Is(err, fault.NotFound) {
+		return nil, nil
+	}
+	return b, err
+}
+
+// environment is the image's, then the request's, then what must be there.
+func environment(req Request, img images.Image, host, home string) []string {
+	var out []string
+	at := map[string]int{}
+	set := func(kv string, replace bool) {
+		k, _, _ := strings.Cut(kv, "=")
+		if i, ok := at[k]; ok {
+			if replace {
+				out[i] = kv
+			}
+			return
+		}
+		at[k] = len(out)
+		out = append(out, kv)
+	}
+	for _, kv := range img.Config.Env {
+		set(kv, true)
+	}
+	for _, kv := range req.Env {
+		set(kv, true)
+	}
+	set(defaultPath, false)
+	set("HOSTNAME="+host, false)
+	set("HOME="+home, false)
+	return out
+}
+
+func envNames(env []string) []string {
+	names := make([]string, len(env))
+	for i, kv := range env {
+		names[i], _, _ = strings.Cut(kv, "=")
+	}
+	return names
+}
+
+// capabilities starts from none: there is nothing to drop but what was added.
+func capabilities(add, drop []string) ([]string, error) {
+	set := map[string]bool{}
+	all := sandbox.Capabilities()
+	for i, list := range [][]string{add, drop} {
+		for _, c := range list {
+			c = strings.ToUpper(c)
+			if c == "ALL" {
+				for _, k := range all {
+					set[k] = i == 0
+				}
+				continue
+			}
+			c = "CAP_" + strings.TrimPrefix(c, "CAP_")
+			if !slices.Contains(all, c) {
+				return nil, fault.New(fault.Invalid, "run.capability", fmt.Sprintf("%.64q is not a capability", c), "see capabilities(7)")
+			}
+			set[c] = i == 0
+		}
+	}
+	maps.DeleteFunc(set, func(_ string, on bool) bool { return !on })
+	return slices.Sorted(maps.Keys(set)), nil
+}
+
+func limits(req Request) sandbox.Limits {
+	l := sandbox.DefaultLimits()
+	l.Memory, l.Swap, l.PIDs = cmp.Or(req.Memory, l.Memory), req.Swap, cmp.Or(req.PIDs, l.PIDs)
+	if req.CPUs != 0 {
+		l.CPUQuota = quota(req.CPUs, l.CPUPeriod)
+	}
+	return l
+}
+
+// quota is processors as microseconds a period. Absurd numbers become
+// negative or zero, which policy and floor refuse as "not finite".
+func quota(cpus float64, period uint64) int64 {
+	if q := math.Round(cpus * float64(period)); q < math.MaxInt32 {
+		return int64(q)
+	}
+	return -1
+}
+
+// tighten applies what the policy obliges. Nothing here can loosen: every
+// line takes the stricter of two values.
+func tighten(p sandbox.Plan, o policy.Obligations) sandbox.Plan {
+	p.Process.Capabilities = slices.DeleteFunc(slices.Clone(p.Process.Capabilities), func(c string) bool {
+		return slices.Contains(o.DropCapabilities, c)
+	})
+	if o.ReadOnlyRoot {
+		p.Root.Writable = false
+	}
+	if o.MaxMemory > 0 {
+		p.Limits.Memory = min(p.Limits.Memory, o.MaxMemory)
+		p.Limits.Swap = min(p.Limits.Swap, o.MaxMemory)
+	}
+	if o.MaxPIDs > 0 {
+		p.Limits.PIDs = min(p.Limits.PIDs, o.MaxPIDs)
+	}
+	if o.MaxCPUs > 0 {
+		p.Limits.CPUQuota = min(p.Limits.CPUQuota, quota(o.MaxCPUs, p.Limits.CPUPeriod))
+	}
+	return p
+}
