@@ -1,0 +1,99 @@
+// Package fault kills ward and its parts at every step and looks at what is
+// left: no payload without a durable record, no container without its monitor,
+// no run without exactly one end, and nothing that needs hands to clean up.
+package fault
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ward-project/ward/audit"
+	"github.com/ward-project/ward/tests/lab"
+)
+
+func TestMain(m *testing.M) { os.Exit(lab.Main(m)) }
+
+const image = "fault.example/busybox:1"
+
+// marker is what a payload that ran has written.
+const marker = "the-payload-ran"
+
+func newWard(t *testing.T) *lab.Ward {
+	t.Helper()
+	w := lab.New(t)
+	w.Busybox(image)
+	w.Vouch(image)
+	w.Must("run", "--rm", image, "true") // unpacks the layer: not what is killed here
+	return w
+}
+
+// ends are the record types that end a run; each run has exactly one.
+var ends = map[audit.Type]bool{audit.RunExit: true, audit.RunLost: true, audit.RunDenied: true}
+
+// settled checks everything that has to hold after a crash, once the next
+// command has run.
+func settled(t *testing.T, w *lab.Ward, output string) {
+	t.Helper()
+	// The monitor may have survived, and may be ending a container.
+	for deadline := time.Now().Add(10 * time.Second); len(w.Processes()) > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Errorf("still there: %v", w.Processes())
+			break
+		}
+	}
+	intents, outcome := map[string]bool{}, map[string][]audit.Type{}
+	if r := w.Do("ps", "-a"); r.Code != 0 {
+		t.Errorf("the next command does not work: exit %d\n%s", r.Code, r.Stderr)
+	}
+	for _, e := range w.Records() {
+		if e.Type == audit.RunIntent {
+			intents[e.Run] = true
+		}
+		if ends[e.Type] {
+			outcome[e.Run] = append(outcome[e.Run], e.Type)
+		}
+	}
+	if strings.Contains(output, marker) && len(intents) < 2 { // the first is newWard's
+		t.Error("a payload ran without an intent on record")
+	}
+	for run := range intents {
+		if len(outcome[run]) != 1 {
+			t.Errorf("run %.12s has these ends, not one: %v", run, outcome[run])
+		}
+	}
+	if r := w.Do("audit", "verify"); r.Code != 0 {
+		t.Errorf("the log does not verify: exit %d\n%s%s", r.Code, r.Stdout, r.Stderr)
+	}
+	if c := w.Containers(); len(c) != 0 {
+		t.Errorf("containers left though all had --rm: %v", c)
+	}
+	if m, _ := filepath.Glob(filepath.Join(w.Root, "run/c/*")); len(m) != 0 {
+		t.Errorf("runtime directories left: %v", m)
+	}
+	w.Gone()
+}
+
+// straced runs a ward command under strace -f; the trace is returned with
+// standard output.
+func straced(t *testing.T, w *lab.Ward, strace []string, args ...string) (trace, stdout string) {
+	t.Helper()
+	path, err := exec.LookPath("strace")
+	if err != nil {
+		t.Fatal("strace is missing: make deps-test")
+	}
+	file := filepath.Join(w.Dir, "trace")
+	cmd := w.Command(args...)
+	cmd.Args = append(append([]string{"strace", "-f", "-y", "-qq", "-s", "256", "-o", file}, strace...), cmd.Args...)
+	cmd.Path = path
+	r := w.Finish(cmd)
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(bytes.ToValidUTF8(b, nil)), r.Stdout
+}
