@@ -28,29 +28,29 @@ type TrustRule struct {
 
 // TrustPolicy describes one policy of the trust directory.
 type TrustPolicy struct {
-	Name string
+	Name string `json:"name"`
 	// File and Line are where it stands.
-	File string
-	Line int
+	File string `json:"file"`
+	Line int    `json:"line"`
 	// Mode is "enforce" or "warn" as written; both are enforced.
-	Mode        string
-	Globs       []string
-	Authorities []TrustAuthority
+	Mode        string           `json:"mode"`
+	Globs       []string         `json:"globs"`
+	Authorities []TrustAuthority `json:"authorities"`
 }
 
 // TrustAuthority describes one authority of a policy.
 type TrustAuthority struct {
-	Name string
+	Name string `json:"name"`
 	// KeyIDs are the keys it accepts; none for an authority that always refuses.
-	KeyIDs []string
+	KeyIDs []string `json:"key_ids"`
 	// Format is KindCosign, KindBundle, or "" for either.
-	Format string
+	Format string `json:"format,omitempty"`
 }
 
 // MatchedPolicy is a policy that applies to an image, and the glob that says so.
 type MatchedPolicy struct {
 	TrustPolicy
-	Glob string
+	Glob string `json:"glob"`
 }
 
 // TrustAdd writes a policy file into dir, which it creates if need be, and
@@ -167,7 +167,7 @@ func (p policy) describe() TrustPolicy {
 		d.Globs = append(d.Globs, g.text)
 	}
 	for _, a := range p.authorities {
-		t := TrustAuthority{Name: a.name, Format: a.format}
+		t := TrustAuthority{Name: a.name, KeyIDs: []string{}, Format: a.format}
 		for _, k := range a.keys {
 			t.KeyIDs = append(t.KeyIDs, k.id)
 		}
