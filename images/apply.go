@@ -2,12 +2,10 @@ package images
 
 import (
 	"archive/tar"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -44,9 +42,6 @@ type applier struct {
 	buf      []byte
 }
 
-// maxDirBytes bounds the memory that remembered directory names take.
-const maxDirBytes = 64 << 20
-
 // newApplier makes dir and returns an applier for it.
 func newApplier(dir string, maxBytes int64, maxEntries int) (*applier, error) {
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -64,11 +59,7 @@ func newApplier(dir string, maxBytes int64, maxEntries int) (*applier, error) {
 	if a.asis {
 		a.opaqueName = "user.overlay.opaque"
 	}
-	if err := root.Chmod(0o755); err != nil { // whatever the umask is
-		a.close()
-		return nil, err
-	}
-	return a, nil
+	return a, a.remember(implied(""))
 }
 
 func (a *applier) close() {
@@ -263,20 +254,23 @@ func (a *applier) makeParents(e *entry) error {
 			return err
 		}
 		had, err := kindAt(int(up.Fd()), c)
+		dir = path.Join(dir, c)
 		if err == nil && (had == 0 || had == unix.S_IFCHR) {
-			err = a.mkdir(int(up.Fd()), c, had, 0o755)
+			if err = a.mkdir(int(up.Fd()), c, had); err == nil {
+				err = a.remember(implied(dir))
+			}
 		}
 		up.Close()
 		if err != nil {
 			return err
 		}
-		dir = path.Join(dir, c)
 	}
 	return nil
 }
 
-// mkdir makes a directory, in the place of a whiteout if had says there is one.
-func (a *applier) mkdir(fd int, name string, had uint32, mode uint32) error {
+// mkdir makes a directory nobody else may enter, in the place of a whiteout if
+// had says there is one; finishDirs gives it its mode.
+func (a *applier) mkdir(fd int, name string, had uint32) error {
 	if had == unix.S_IFCHR {
 		if err := unix.Unlinkat(fd, name, 0); err != nil {
 			return err
@@ -291,11 +285,9 @@ func (a *applier) mkdir(fd int, name string, had uint32, mode uint32) error {
 	}
 	defer d.Close()
 	if had == unix.S_IFCHR {
-		if err := a.makeOpaque(d); err != nil {
-			return err
-		}
+		return a.makeOpaque(d)
 	}
-	return d.Chmod(os.FileMode(mode & 0o777))
+	return nil
 }
 
 func openAt(dirfd int, name string, flags int) (*os.File, error) {
@@ -304,42 +296,6 @@ func openAt(dirfd int, name string, flags int) (*os.File, error) {
 		return nil, err
 	}
 	return os.NewFile(uintptr(fd), name), nil
-}
-
-func (a *applier) makeOpaque(d *os.File) error {
-	err := unix.Fsetxattr(int(d.Fd()), a.opaqueName, []byte("y"), 0)
-	if err == unix.EPERM && a.opaqueName == "trusted.overlay.opaque" {
-		// Root of a user namespace: as an ordinary user.
-		a.opaqueName = "user.overlay.opaque"
-		return a.makeOpaque(d)
-	}
-	if err != nil {
-		return fmt.Errorf("mark directory opaque: %w", err)
-	}
-	return nil
-}
-
-// hide makes a whiteout: the device 0/0, which an ordinary user may make too
-// since Linux 5.8. A whiteout is about the layers below; what this layer itself
-// puts there stays, whichever comes first in the archive.
-func (a *applier) hide(parent *os.File, e *entry) error {
-	fd := int(parent.Fd())
-	had, err := kindAt(fd, e.base)
-	if err != nil {
-		return err
-	}
-	switch had {
-	case 0:
-		return unix.Mknodat(fd, e.base, unix.S_IFCHR, 0)
-	case unix.S_IFDIR:
-		d, err := openAt(fd, e.base, unix.O_RDONLY|unix.O_DIRECTORY)
-		if err != nil {
-			return err
-		}
-		defer d.Close()
-		return a.makeOpaque(d)
-	}
-	return nil
 }
 
 // directory makes a directory or takes the one that is there.
@@ -351,22 +307,11 @@ func (a *applier) directory(fd int, e *entry, had uint32) error {
 			}
 			had = 0
 		}
-		if err := a.mkdir(fd, e.base, had, 0o700); err != nil {
+		if err := a.mkdir(fd, e.base, had); err != nil {
 			return err
 		}
 	}
 	return a.remember(e)
-}
-
-func (a *applier) remember(e *entry) error {
-	if _, ok := a.dirs[e.path()]; !ok {
-		a.dirBytes += len(e.path()) + 256
-	}
-	if a.dirBytes > maxDirBytes {
-		return fault.New(fault.Invalid, "image.bounds", "layer has too many directories with long names", "use a smaller image")
-	}
-	a.dirs[e.path()] = e
-	return nil
 }
 
 func (a *applier) file(fd int, e *entry, content io.Reader) error {
@@ -387,11 +332,6 @@ func (a *applier) file(fd int, e *entry, content io.Reader) error {
 		return err
 	}
 	return setTimes(fd, e.base, e)
-}
-
-func setTimes(dirfd int, name string, e *entry) error {
-	t := timeOf(e.hdr)
-	return unix.UtimesNanoAt(dirfd, name, []unix.Timespec{t, t}, unix.AT_SYMLINK_NOFOLLOW)
 }
 
 // linkTarget opens the target of a hard link, which must be a file or symbolic
@@ -429,66 +369,4 @@ func (a *applier) hardLink(target, fd int, e *entry) error {
 		return hostile(e.hdr, "hard link to something it replaces")
 	}
 	return err
-}
-
-// meta sets owner, mode and attributes of an open file or directory. The order matters: chown clears set-id bits and file capabilities.
-func (a *applier) meta(f *os.File, e *entry) error {
-	fd := int(f.Fd())
-	if !a.asis {
-		if err := unix.Fchown(fd, e.hdr.Uid, e.hdr.Gid); err != nil {
-			return fmt.Errorf("chown to %d:%d: %w", e.hdr.Uid, e.hdr.Gid, err)
-		}
-	}
-	if err := unix.Fchmod(fd, permOf(e.hdr)); err != nil {
-		return err
-	}
-	for k, v := range e.xattr {
-		if a.asis && strings.HasPrefix(k, "security.") {
-			continue
-		}
-		if err := unix.Fsetxattr(fd, k, []byte(v), 0); err != nil {
-			return fmt.Errorf("set %s: %w", k, err)
-		}
-	}
-	return nil
-}
-
-// metaLink sets owner and times of something that cannot be opened.
-func (a *applier) metaLink(fd int, e *entry) error {
-	if !a.asis {
-		if err := unix.Fchownat(fd, e.base, e.hdr.Uid, e.hdr.Gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return fmt.Errorf("chown to %d:%d: %w", e.hdr.Uid, e.hdr.Gid, err)
-		}
-	}
-	return setTimes(fd, e.base, e)
-}
-
-// finishDirs gives directories their mode, owner and times, deepest first, so
-// that one which its owner may not enter does not bar the way.
-func (a *applier) finishDirs() error {
-	a.forget()
-	names := make([]string, 0, len(a.dirs))
-	for d := range a.dirs {
-		names = append(names, d)
-	}
-	slices.Sort(names)
-	for _, d := range slices.Backward(names) {
-		e := a.dirs[d]
-		f, err := a.openDir(d)
-		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
-			continue // a later entry put something else there
-		}
-		if err != nil {
-			return err
-		}
-		if err = a.meta(f, e); err == nil {
-			// By descriptor: the mode just set may bar the way to a name in it.
-			err = unix.UtimesNanoAt(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", f.Fd()), []unix.Timespec{timeOf(e.hdr), timeOf(e.hdr)}, 0)
-		}
-		f.Close()
-		if err != nil {
-			return fmt.Errorf("layer entry %.200q: %w", e.hdr.Name, err)
-		}
-	}
-	return nil
 }

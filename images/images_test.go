@@ -3,6 +3,7 @@ package images_test
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
@@ -165,3 +166,5 @@ func TestFromArchiveToOtherStore(t *testing.T) {
 		t.Fatalf("%+v", l)
 	}
 }
+
+var bg = context.Background()

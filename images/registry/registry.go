@@ -38,23 +38,23 @@ import (
 
 const (
 	// MaxUpload bounds one request's body in bytes.
-	MaxUpload   = 4 << 30
+	MaxUpload   = 1 << 30
 	maxManifest = 4 << 20
 )
 
 // New returns a handler for the registry API over the files in dir, which is
 // made if it is not there. One process at a time may serve a directory.
 func New(dir string) (http.Handler, error) {
-	for _, d := range []string{dir, filepath.Join(dir, "blobs"), filepath.Join(dir, "repositories")} {
+	for _, d := range []string{dir, filepath.Join(dir, "blobs", "sha256"), filepath.Join(dir, "repositories")} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, fmt.Errorf("registry: %w", err)
 		}
 	}
 	quiet := log.New(io.Discard, "", 0)
-	blobs := registry.New(
-		registry.WithBlobHandler(registry.NewDiskBlobHandler(filepath.Join(dir, "blobs"))),
+	inner := registry.New(
+		registry.WithBlobHandler(blobs{filepath.Join(dir, "blobs")}),
 		registry.Logger(quiet))
-	return &handler{filepath.Join(dir, "repositories"), blobs}, nil
+	return &handler{filepath.Join(dir, "repositories"), inner}, nil
 }
 
 type handler struct {
@@ -198,6 +198,7 @@ type stored struct {
 
 // load reads the manifest that ref, a tag or a digest, names.
 func load(dir, ref string) (stored, error) {
+	var mt string
 	hex, isDigest := strings.CutPrefix(ref, "sha256:")
 	if !isDigest {
 		if !tagName.MatchString(ref) {
@@ -210,7 +211,8 @@ func load(dir, ref string) (stored, error) {
 		if err != nil {
 			return stored{}, err
 		}
-		hex = strings.TrimPrefix(strings.TrimSpace(string(b)), "sha256:")
+		d, t, _ := strings.Cut(string(b), " ")
+		hex, mt = strings.TrimPrefix(d, "sha256:"), t
 	}
 	if !hexName.MatchString(hex) {
 		return stored{}, unknown("MANIFEST_UNKNOWN")
@@ -222,9 +224,12 @@ func load(dir, ref string) (stored, error) {
 	if err != nil {
 		return stored{}, err
 	}
-	mt, err := os.ReadFile(filepath.Join(dir, "types", hex))
-	if err != nil {
-		return stored{}, err
+	if isDigest {
+		b, err := os.ReadFile(filepath.Join(dir, "types", hex))
+		if err != nil {
+			return stored{}, err
+		}
+		mt = string(b)
 	}
 	return stored{types.MediaType(mt), body, hex}, nil
 }
@@ -289,15 +294,18 @@ func (h *handler) put(w http.ResponseWriter, r *http.Request, dir, name, ref str
 			return err
 		}
 	}
-	// The type before the manifest before the tag: what is found is whole.
-	if err := fsx.WriteFile(filepath.Join(dir, "types", digest.Hex), []byte(mt), 0o600); err != nil {
+	// The type before the manifest before the tag: what is found is whole. The
+	// type a digest was first pushed as stays: who pushes the same bytes as
+	// something else must not change what others get.
+	err = fsx.CreateFile(filepath.Join(dir, "types", digest.Hex), []byte(mt), 0o600)
+	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	if err := fsx.WriteFile(filepath.Join(dir, "manifests", digest.Hex), body, 0o600); err != nil {
 		return err
 	}
 	if !strings.Contains(ref, ":") {
-		if err := fsx.WriteFile(filepath.Join(dir, "tags", ref), []byte(digest.String()), 0o600); err != nil {
+		if err := fsx.WriteFile(filepath.Join(dir, "tags", ref), []byte(digest.String()+" "+mt), 0o600); err != nil {
 			return err
 		}
 	}
