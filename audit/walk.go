@@ -52,7 +52,7 @@ func openJournal(dir string) (_ *journal, err error) {
 	}
 	if f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDONLY|unix.O_NOFOLLOW, 0); err == nil {
 		defer f.Close() // and with it the lock
-		shareLock(f, time.Now().Add(lockTimeout))
+		shareLock(f, time.Now().Add(lockTimeout/4))
 	}
 	j := &journal{}
 	defer func() {
@@ -147,7 +147,7 @@ func (j *journal) readHeaders() error {
 			return s.damage(ClassOrigin, 0, s.head.first, "segment of log %q in log %q", s.head.origin, j.origin)
 		}
 		if s.head.prevEnd > prev.size {
-			return prev.damage(ClassTorn, prev.size, s.head.first, "%d bytes, %d when the next segment was begun", prev.size, s.head.prevEnd)
+			return prev.damage(ClassRollback, prev.size, s.head.first, "%d bytes, %d when the next segment was begun", prev.size, s.head.prevEnd)
 		}
 		prev.limit = s.head.prevEnd
 	}
