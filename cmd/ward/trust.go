@@ -29,6 +29,9 @@ func newKey(a *app) *cobra.Command {
 				return err
 			}
 			return a.recorded(cmd.Context(), audit.KeyGenerate, audit.TrustEvent{Path: out}, func() error {
+				if err := os.MkdirAll(out, 0o700); err != nil {
+					return invalid("key.write", err.Error(), "name a directory that can be made")
+				}
 				key, pub, err := verify.GenerateKey(out, pw)
 				if err != nil {
 					return err

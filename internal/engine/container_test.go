@@ -1,0 +1,227 @@
+package engine
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ward-project/ward/audit"
+	"github.com/ward-project/ward/images"
+	"github.com/ward-project/ward/internal/fault"
+	"github.com/ward-project/ward/policy"
+	"github.com/ward-project/ward/sandbox"
+)
+
+func newEngine(t *testing.T) (*Engine, *rig) {
+	t.Helper()
+	r := newRig(t)
+	e, err := New(r.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e, r
+}
+
+func reserveOne(t *testing.T, e *Engine, name string) *slot {
+	t.Helper()
+	s, err := e.reserve(t.Context(), Container{ID: newID(), Name: name, Created: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestRangesOfIdsAreNeverShared(t *testing.T) {
+	e, _ := newEngine(t)
+	const n = 40
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	seen := map[uint32]bool{}
+	for range n {
+		wg.Go(func() {
+			id := newID()
+			s, err := e.reserve(t.Context(), Container{ID: id, Name: randomName(id), Created: time.Now()})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if b := s.container.IDBase; seen[b] || b < idBase || b%sandbox.IDRange != 0 {
+				t.Errorf("range %d given twice, or out of bounds", b)
+			}
+			seen[s.container.IDBase] = true
+		})
+	}
+	wg.Wait()
+	if len(seen) != n {
+		t.Fatalf("%d ranges for %d containers", len(seen), n)
+	}
+}
+
+func TestANameIsTakenOnce(t *testing.T) {
+	e, _ := newEngine(t)
+	s := reserveOne(t, e, "web")
+	_, err := e.reserve(t.Context(), Container{ID: newID(), Name: "web", Created: time.Now()})
+	if !errors.Is(err, fault.Invalid) || !strings.Contains(fault.As(err).Remedy, "ward rm web") {
+		t.Fatalf("%v", err)
+	}
+	if err := s.abandon(); err != nil {
+		t.Fatal(err)
+	}
+	reserveOne(t, e, "web")
+}
+
+func TestACrashBetweenReserveAndIntentLeavesARecordAndNothingElse(t *testing.T) {
+	e, r := newEngine(t)
+	s := reserveOne(t, e, "gone")
+	if err := e.Reap(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := e.load(s.container.ID); err != nil || c.Status.Phase != "" {
+		t.Fatalf("a container somebody holds was reaped: %+v %v", c.Status, err)
+	}
+	if err := s.lock.Unlock(); err != nil { // what the kernel does for a dead gate
+		t.Fatal(err)
+	}
+	for range 2 { // the second time there is nothing left to do
+		if err := e.Reap(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := e.Find(t.Context(), "gone")
+	if err != nil || c.Status.Phase != sandbox.PhaseExited || c.Status.Exit.Code != lostCode {
+		t.Fatalf("%+v %v", c.Status, err)
+	}
+	lost := 0
+	if err := audit.Read(r.cfg.Layout.Audit(), 0, func(en audit.Entry) error {
+		if en.Type == audit.RunLost && en.Run == c.ID {
+			lost++
+		}
+		return nil
+	}); err != nil || lost != 1 {
+		t.Fatalf("%d run.lost, %v", lost, err)
+	}
+	if err := e.Remove(t.Context(), c, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Find(t.Context(), "gone"); !errors.Is(err, fault.NotFound) {
+		t.Fatalf("%v", err)
+	}
+}
+
+func TestHalfMadeAndHalfRemovedDirectoriesGo(t *testing.T) {
+	e, r := newEngine(t)
+	for _, suffix := range []string{newSuffix, goneSuffix} {
+		dir := r.cfg.Layout.container(newID() + suffix)
+		if err := os.MkdirAll(filepath.Join(dir, "upper"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if cs, err := e.List(t.Context()); err != nil || len(cs) != 0 {
+		t.Fatalf("%v %v", cs, err)
+	}
+	s := reserveOne(t, e, "x")
+	left, err := os.ReadDir(r.cfg.Layout.containers())
+	if err != nil || len(left) != 1 || left[0].Name() != s.container.ID {
+		t.Fatalf("%v %v", left, err)
+	}
+}
+
+func TestContainersToBeRemovedAreSweptByTheNextCommand(t *testing.T) {
+	e, _ := newEngine(t)
+	id := newID()
+	s, err := e.reserve(t.Context(), Container{ID: id, Name: "brief", Created: time.Now(), Remove: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := sandbox.WriteStatus(s.dir, sandbox.Status{Phase: sandbox.PhaseExited, Exit: &sandbox.Exit{}}); err != nil {
+		t.Fatal(err)
+	}
+	if cs, err := e.List(t.Context()); err != nil || len(cs) != 1 {
+		t.Fatalf("removed under its monitor's hands: %v %v", cs, err)
+	}
+	if err := s.lock.Unlock(); err != nil {
+		t.Fatal(err)
+	}
+	if cs, err := e.List(t.Context()); err != nil || len(cs) != 0 {
+		t.Fatalf("%v %v", cs, err)
+	}
+}
+
+func TestNames(t *testing.T) {
+	for _, bad := range []string{"", "-a", "a b", "a/b", "..", ".a", "a\n", strings.Repeat("a", 129), "ä"} {
+		if checkName(bad) == nil {
+			t.Errorf("%q is no name", bad)
+		}
+	}
+	for range 200 {
+		if id := newID(); len(id) != 64 || checkName(randomName(id)) != nil {
+			t.Fatalf("%s %s", id, randomName(id))
+		}
+	}
+}
+
+func TestCommand(t *testing.T) {
+	img := images.Image{Config: images.RunConfig{Entrypoint: []string{"/entry"}, Cmd: []string{"a", "b"}}}
+	for want, req := range map[string]Request{
+		"/entry a b": {},
+		"/entry x":   {Args: []string{"x"}},
+		"/other":     {Entrypoint: []string{"/other"}},
+		"/other x":   {Entrypoint: []string{"/other"}, Args: []string{"x"}},
+		"x":          {Entrypoint: []string{}, Args: []string{"x"}},
+	} {
+		if got, err := command(req, img); err != nil || strings.Join(got, " ") != want {
+			t.Errorf("%v %v, want %s", got, err, want)
+		}
+	}
+	if _, err := command(Request{Entrypoint: []string{}}, img); err == nil {
+		t.Error("no command was accepted")
+	}
+}
+
+func TestObligationsOnlyTighten(t *testing.T) {
+	p := sandbox.Plan{Limits: sandbox.Limits{Memory: 100, PIDs: 10, CPUQuota: 1000, CPUPeriod: 1000}}
+	p.Process.Capabilities = []string{"CAP_CHOWN", "CAP_KILL"}
+	for _, o := range []policy.Obligations{
+		{}, {MaxMemory: 1 << 40, MaxPIDs: 1 << 30, MaxCPUs: 1e9, DropCapabilities: []string{"CAP_SYS_ADMIN"}},
+		{MaxMemory: 50, MaxPIDs: 5, MaxCPUs: 0.5, ReadOnlyRoot: true, DropCapabilities: []string{"CAP_KILL"}},
+	} {
+		q := tighten(p, o)
+		if q.Limits.Memory > p.Limits.Memory || q.Limits.PIDs > p.Limits.PIDs || q.Limits.CPUQuota > p.Limits.CPUQuota ||
+			len(q.Process.Capabilities) > len(p.Process.Capabilities) || q.Root.Writable {
+			t.Errorf("%+v loosened: %+v", o, q)
+		}
+	}
+	if q := tighten(p, policy.Obligations{MaxMemory: 50, DropCapabilities: []string{"CAP_KILL"}}); q.Limits.Memory != 50 || len(q.Process.Capabilities) != 1 {
+		t.Errorf("not tightened: %+v", q)
+	}
+	if len(p.Process.Capabilities) != 2 {
+		t.Error("the draft itself was changed")
+	}
+}
+
+func TestCapabilities(t *testing.T) {
+	got, err := capabilities([]string{"net_bind_service", "CAP_CHOWN", "KILL"}, []string{"KILL"})
+	if err != nil || strings.Join(got, " ") != "CAP_CHOWN CAP_NET_BIND_SERVICE" {
+		t.Fatalf("%v %v", got, err)
+	}
+	if got, err := capabilities(nil, []string{"ALL"}); err != nil || len(got) != 0 {
+		t.Fatalf("%v %v", got, err)
+	}
+	if _, err := capabilities([]string{"SYS_ADMIM"}, nil); !errors.Is(err, fault.Invalid) {
+		t.Fatalf("a capability that does not exist: %v", err)
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	img := images.Image{Config: images.RunConfig{Env: []string{"A=image", "B=image"}}}
+	got := strings.Join(environment(Request{Env: []string{"A=mine", "C=", "HOME=/h"}}, img, "host", "/root"), " ")
+	if want := "A=mine B=image C= HOME=/h " + defaultPath + " HOSTNAME=host"; got != want {
+		t.Fatalf("%s\nwant %s", got, want)
+	}
+}
