@@ -9,23 +9,31 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/topdown"
+
 	"github.com/ward-project/ward/internal/fault"
 )
 
-// Bounds on one evaluation. The shipped policy takes about a thousand steps
-// and a millisecond.
+// Bounds on one evaluation. The shipped policy takes a few hundred steps and
+// about a millisecond.
 const (
 	maxTime = 2 * time.Second
-	// grace is how long after maxTime an evaluation may take to notice. After
-	// it the caller gets its answer, and the goroutine is left to itself.
+	// grace is how long a stopped evaluation may take to notice. After it the
+	// caller gets its answer, and the goroutine is left to itself.
 	grace = 250 * time.Millisecond
-	// maxSteps counts expressions evaluated, and elements of ranges made.
-	maxSteps = 2_000_000
+	// maxSteps counts expressions evaluated, elements of ranges made, and
+	// pieces written into strings.
+	maxSteps = 1_000_000
 	// maxMemory bounds the heap's growth during one evaluation, in bytes. It is
 	// the whole process's heap: other work counts too, on the safe side.
 	maxMemory = 256 << 20
-	// memoryEvery is how many steps lie between two looks at the heap.
-	memoryEvery = 512
+	// The heap is looked at every so many steps and every so often: within one
+	// built-in call there are no steps.
+	lookSteps = 512
+	lookTime  = 20 * time.Millisecond
+	// maxString bounds a string that is made in one piece.
+	maxString = 16 << 20
 )
 
 // budget stops an evaluation that costs too much. It stands in for OPA's
@@ -34,13 +42,26 @@ const (
 // a busy machine.
 type budget struct {
 	steps atomic.Int64
-	base  uint64
+	base  atomic.Uint64
 	ended atomic.Pointer[stop]
 	once  sync.Once
 	late  chan struct{} // closed when waiting any longer is pointless
+	watch *time.Timer
 }
 
-func newBudget() *budget { return &budget{base: heap(), late: make(chan struct{})} }
+// newBudget starts the clocks; close stops them.
+func newBudget() *budget {
+	b := &budget{late: make(chan struct{})}
+	b.watch = time.AfterFunc(time.Hour, func() {
+		if b.look(); b.ended.Load() == nil {
+			b.watch.Reset(lookTime)
+		}
+	})
+	b.watch.Reset(lookTime) // only now: the function reads b.watch
+	return b
+}
+
+func (b *budget) close() { b.watch.Stop(); b.ended.CompareAndSwap(nil, &stop{errDone}) }
 
 // Cancel implements topdown.Cancel.
 func (b *budget) Cancel() { b.end(context.Canceled) }
@@ -53,21 +74,55 @@ func (b *budget) Cancelled() bool {
 	n := b.steps.Add(1)
 	if n > maxSteps {
 		b.end(fmt.Errorf("more than %d steps", maxSteps))
-	} else if n%memoryEvery == 0 {
-		if h := heap(); h > b.base && h-b.base > maxMemory {
-			b.end(fmt.Errorf("more than %d MiB of memory", maxMemory>>20))
-		}
+	} else if n%lookSteps == 0 {
+		b.look()
 	}
 	return b.ended.Load() != nil
 }
 
+// look measures the heap against what it was at the first look; most
+// evaluations end before that.
+func (b *budget) look() {
+	h := heap()
+	if b.base.CompareAndSwap(0, h) {
+		return
+	}
+	if base := b.base.Load(); h > base && h-base > maxMemory {
+		b.end(fmt.Errorf("more than %d MiB of memory", maxMemory>>20))
+	}
+}
+
 // end stops the evaluation; the first reason stays.
 func (b *budget) end(why error) {
-	b.ended.CompareAndSwap(nil, &stop{why})
-	b.once.Do(func() { time.AfterFunc(grace, func() { close(b.late) }) })
+	if b.ended.CompareAndSwap(nil, &stop{why}) {
+		b.once.Do(func() { time.AfterFunc(grace, func() { close(b.late) }) })
+	}
 }
 
 func (b *budget) stopped() *stop { return b.ended.Load() }
+
+var errDone = errors.New("the evaluation is over")
+
+// concat is the one allowed built-in that allocates its whole result before it
+// writes any of it, as long as its arguments are multiplied: a separator of
+// megabytes between a million strings would kill the process, not stop it.
+func init() {
+	concat := topdown.GetBuiltin(ast.Concat.Name)
+	topdown.RegisterBuiltinFunc(ast.Concat.Name, func(bctx topdown.BuiltinContext, args []*ast.Term, iter func(*ast.Term) error) error {
+		sep, _ := args[0].Value.(ast.String)
+		n := 0
+		switch l := args[1].Value.(type) {
+		case *ast.Array:
+			n = l.Len()
+		case ast.Set:
+			n = l.Len()
+		}
+		if len(sep) > 0 && n > maxString/len(sep) {
+			return topdown.Halt{Err: &stop{fmt.Errorf("a string of more than %d bytes", maxString)}}
+		}
+		return concat(bctx, args, iter)
+	})
+}
 
 // stop says that an evaluation was ended before it was done.
 type stop struct{ why error }

@@ -58,6 +58,7 @@ func (e *Engine) evaluate(ctx context.Context, input ast.Value) (ast.Value, erro
 		err   error
 	}
 	b := newBudget()
+	defer b.close()
 	ctx, cancel := context.WithTimeout(ctx, maxTime)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { b.end(ctx.Err()) })()
@@ -88,7 +89,12 @@ func (e *Engine) run(ctx context.Context, b *budget, input ast.Value) (ast.Value
 		rego.EvalParsedInput(input),
 		rego.EvalExternalCancel(b),
 		// Keep the term: turning it into Go values would have no bound.
-		rego.EvalGenerateJSON(func(t *ast.Term, _ *rego.EvalContext) (any, error) { return t.Value, nil }),
+		rego.EvalGenerateJSON(func(t *ast.Term, _ *rego.EvalContext) (any, error) {
+			if n := 0; !small(t, &n) {
+				return nil, errLarge
+			}
+			return t.Value, nil
+		}),
 	)
 	if err != nil {
 		return nil, err
@@ -111,6 +117,9 @@ func (e *Engine) run(ctx context.Context, b *budget, input ast.Value) (ast.Value
 // failure is the reason for an evaluation that ended in an error.
 func failure(err error) Reason {
 	r := Reason{Code: "policy.error", Msg: plain("the policy could not be evaluated: " + err.Error()), Fix: "mend the policy named in the message"}
+	if errors.Is(err, errLarge) {
+		return Reason{Code: "policy.result", Msg: errLarge.Error(), Fix: "give fewer reasons"}
+	}
 	var te *topdown.Error
 	if errors.As(err, &te) {
 		where := ""

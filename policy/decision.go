@@ -99,8 +99,11 @@ func (d Decision) MarshalJSON() ([]byte, error) {
 	}{d.allowed, list(d.Reasons()), list(d.warn), d.obligations, d.level, d.revision, d.inputDigest})
 }
 
-// WriteText writes the decision for a person: the verdict, then each reason
-// with its code, message and fix. It holds no control characters of the
+// textReasons is how many reasons fit on one screen.
+const textReasons = 8
+
+// WriteText writes the decision for a person, on one screen: the verdict, then
+// each reason with its code, message and fix. It holds no control characters of the
 // image's or the user's making.
 func (d Decision) WriteText(w io.Writer) error {
 	var b strings.Builder
@@ -109,8 +112,13 @@ func (d Decision) WriteText(w io.Writer) error {
 		verdict = "allowed"
 	}
 	fmt.Fprintf(&b, "%s by policy %s (revision %s)\n", verdict, orNone(d.level), short(d.revision))
+	left := textReasons
 	section := func(kind string, rs []Reason) {
-		for _, r := range rs {
+		for i, r := range rs {
+			if left--; left < 0 {
+				fmt.Fprintf(&b, "\n  and %d more to %s (the JSON form has all)\n", len(rs)-i, kind)
+				return
+			}
 			fmt.Fprintf(&b, "\n  %s %s\n    %s\n", kind, r.Code, r.Msg)
 			if r.Fix != "" {
 				fmt.Fprintf(&b, "    fix: %s\n", r.Fix)

@@ -58,9 +58,9 @@ func Open(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	data["ward"] = g.document(level)
+	data["ward"] = g.document(level, g.exists)
 
-	all := rules(level, sources)
+	all := rules(level, g.exists, sources)
 	e := &Engine{cfg: cfg, level: level, revision: revision(level, append(all, others(sources)...))}
 	if slices.ContainsFunc(all, func(s source) bool { return s.name == decisionFile }) {
 		e.level = "custom"
@@ -69,16 +69,19 @@ func Open(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.query, err = compile(modules, data)
+	e.query, err = compile(modules, data, !slices.ContainsFunc(sources, func(s source) bool { return s.is(".rego") }))
 	return e, err
 }
 
 // rules are the Rego files that decide: those of the level, the directory's,
 // and the shipped decision unless the directory has one of its own.
-func rules(level string, sources []source) []source {
+func rules(level string, granted bool, sources []source) []source {
 	var out []source
 	for _, f := range levelFiles[level] {
 		out = append(out, shippedSource(f))
+	}
+	if granted {
+		out = append(out, shippedSource(grantsRules))
 	}
 	own := false
 	for _, s := range sources {
@@ -141,8 +144,22 @@ func placed(s source, m *ast.Module) error {
 	return nil
 }
 
-func compile(modules map[string]*ast.Module, data map[string]any) (rego.PreparedEvalQuery, error) {
+// known are the compiler's stages that only look for mistakes, or make large
+// policies faster. The shipped files alone do without them: they are constant,
+// and the package's tests compile them with every check.
+var known = []ast.StageID{
+	ast.StageCheckTypes, ast.StageCheckKeywordOverrides, ast.StageCheckUnusedImports, ast.StageCheckDuplicateImports,
+	ast.StageCheckVoidCalls, ast.StageCheckRuleConflicts, ast.StageCheckUndefinedFuncs, ast.StageCheckSafetyRuleHeads,
+	ast.StageCheckRecursion, ast.StageCheckUnsafeBuiltins, ast.StageCheckDeprecatedBuiltins, ast.StageBuildComprehensionIndices,
+}
+
+func compile(modules map[string]*ast.Module, data map[string]any, shippedOnly bool) (rego.PreparedEvalQuery, error) {
 	c := ast.NewCompiler().WithCapabilities(capabilities())
+	if shippedOnly {
+		c = c.WithSkipStages(known...)
+	} else {
+		c = c.WithSchemas(inputTypes())
+	}
 	if c.Compile(modules); c.Failed() {
 		return rego.PreparedEvalQuery{}, syntax(c.Errors)
 	}
@@ -150,7 +167,7 @@ func compile(modules map[string]*ast.Module, data map[string]any) (rego.Prepared
 	q, err := rego.New(
 		rego.Compiler(c),
 		rego.Store(store),
-		rego.ParsedQuery(ast.NewBody(ast.NewExpr(ast.NewTerm(ast.MustParseRef("data.ward.run.decision"))))),
+		rego.ParsedQuery(ast.NewBody(ast.NewExpr(ast.RefTerm(ast.VarTerm("data"), ast.StringTerm("ward"), ast.StringTerm("run"), ast.StringTerm("decision"))))),
 		// A built-in that fails would otherwise make its rule undefined, and a
 		// deny rule that is undefined denies nothing.
 		rego.StrictBuiltinErrors(true),
@@ -171,6 +188,9 @@ func syntax(err error) error {
 		cause = e.Code + ": " + e.Message
 		if e.Location != nil {
 			cause = fmt.Sprintf("%s:%d: %s: %s", e.Location.File, e.Location.Row, e.Code, e.Message)
+		}
+		if e.Details != nil && e.Code == ast.TypeErr { // a parser's are a picture of the line
+			cause += ": " + strings.Join(e.Details.Lines(), ", ")
 		}
 		if len(list) > 1 {
 			cause += fmt.Sprintf(" (and %d more)", len(list)-1)

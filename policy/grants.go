@@ -28,8 +28,17 @@ type grants struct {
 // scope is what can be granted to every image or to some.
 type scope struct{ binds, capabilities, networks []string }
 
+// document gives read-only binds a list of their own.
 func (s scope) document() map[string]any {
-	return map[string]any{"binds": terms(s.binds), "capabilities": terms(s.capabilities), "networks": terms(s.networks)}
+	var rw, ro []string
+	for _, b := range s.binds {
+		if dir, only := strings.CutSuffix(b, ":ro"); only {
+			ro = append(ro, dir)
+		} else {
+			rw = append(rw, b)
+		}
+	}
+	return map[string]any{"binds": terms(rw), "binds_ro": terms(ro), "capabilities": terms(s.capabilities), "networks": terms(s.networks)}
 }
 
 func terms(l []string) []any {
@@ -183,7 +192,7 @@ func readLimits(s source, v any) (map[string]json.Number, error) {
 		var n json.Number
 		ok := false
 		switch key {
-		case "memory":
+		case "memory", "swap":
 			n, ok = bytesOf(m[key])
 		case "pids":
 			if n, ok = m[key].(json.Number); ok {
@@ -196,7 +205,7 @@ func readLimits(s source, v any) (map[string]json.Number, error) {
 				ok = err == nil && f > 0 && f <= 1<<20
 			}
 		default:
-			return nil, badGrants(s, "limits.%s is not memory, pids or cpus", key)
+			return nil, badGrants(s, "limits.%s is not memory, swap, pids or cpus", key)
 		}
 		if !ok {
 			return nil, badGrants(s, "limits.%s: %v is not a positive amount", key, m[key])
@@ -225,30 +234,64 @@ func bytesOf(v any) (json.Number, bool) {
 	return json.Number(strconv.FormatInt(n<<shift, 10)), true
 }
 
-// document is what the policies see as data.ward.
-func (g grants) document(level string) map[string]any {
-	doc := g.scope.document()
+// document is what the policies see as data.ward; granted says that grants.rego
+// is loaded.
+func (g grants) document(level string, granted bool) map[string]any {
 	images := map[string]any{}
 	for pattern, sc := range g.images {
 		images[pattern] = sc.document()
 	}
-	doc["images"] = images
 	limits := map[string]any{}
 	for k, v := range g.limits {
 		limits[k] = v
 	}
-	doc["limits"] = limits
-	fix := map[string]any{"limits": g.where("limits", `{"%v": %v}`, `"%v": %v`)}
-	for _, key := range []string{"binds", "capabilities", "networks"} {
-		fix[key] = g.where(key, `["%v"]`, `"%v"`)
+	doc := g.scope.document()
+	doc["images"] = images
+	ward := map[string]any{"level": level, "grants": doc, "limits": limits, "messages": g.messages()}
+	if !granted {
+		// In place of grants.rego. It must be there: OPA takes the list out of
+		// "not x in list" first, so that a rule with a list that is undefined
+		// never comes to the "not".
+		ward["granted"] = map[string]any{"networks": []any{}, "capabilities": []any{}, "mounts": []any{}}
 	}
-	return map[string]any{"level": level, "grants": doc, "fix": fix}
+	return ward
 }
 
-// where says, as a Rego format for the granted value, which line of which file
-// would allow it.
-func (g grants) where(key, whole, part string) string {
-	file := strings.ReplaceAll(g.shown, "%", "%%")
+// messages are the shipped texts, with the line of this grants document that
+// would allow the thing in place of the marks.
+func (g grants) messages() map[string]any {
+	b, err := shipped.ReadFile("rego/messages.json")
+	if err != nil {
+		panic(err) // compiled in
+	}
+	m, err := document(source{name: "messages.json", shown: "messages.json", text: b})
+	if err != nil {
+		panic(err)
+	}
+	marks := strings.NewReplacer(
+		"{binds}", g.where("binds", "%[2]v"),
+		"{capabilities}", g.where("capabilities", "%[1]v"),
+		"{networks}", g.where("networks", "%[1]v"),
+		"{limits.memory}", g.where("limits", "memory"),
+		"{limits.swap}", g.where("limits", "swap"),
+		"{limits.pids}", g.where("limits", "pids"),
+		"{limits.cpus}", g.where("limits", "cpus"),
+	)
+	for _, text := range m {
+		t := text.(map[string]any)
+		t["fix"] = marks.Replace(t["fix"].(string))
+	}
+	return m
+}
+
+// where says which line of which file would allow value (of a list) or raise
+// the maximum of it (of limits).
+func (g grants) where(key, value string) string {
+	whole, part := `["`+value+`"]`, `"`+value+`"`
+	if key == "limits" {
+		whole, part = `{"`+value+`": N}`, `"`+value+`": N`
+	}
+	file := strings.ReplaceAll(g.shown, "%", "%%") // it becomes part of a format
 	if !g.exists {
 		return fmt.Sprintf(`write {"%s": %s} to %s`, key, whole, file)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"path"
 	"time"
 	"unicode/utf8"
 
@@ -172,6 +173,12 @@ func (in Input) encode() ([]byte, error) {
 	in.Now, in.Image.CreatedTime = in.Now.UTC(), in.Image.CreatedTime.UTC()
 	if len(in.Evidence) == 0 {
 		in.Evidence = json.RawMessage("null")
+	}
+	for _, m := range in.Run.Mounts {
+		// A grant is about a directory, never about where ".." leads from it.
+		if m.Type == "bind" && (!path.IsAbs(m.Source) || path.Clean(m.Source) != m.Source) {
+			return nil, invalidInput("bind source %q is not a clean absolute path", m.Source)
+		}
 	}
 	in.fill()
 	b, err := json.Marshal(in)

@@ -16,7 +16,29 @@ import (
 const (
 	maxReasons = 64
 	maxText    = 1024 // bytes of one code, message or fix
+	maxTerms   = 10_000
 )
+
+var errLarge = fmt.Errorf("the policy's decision has more than %d values", maxTerms)
+
+// small reports whether t has at most maxTerms values in it, counting n up.
+// Values share parts: sixty lines of Rego can make one that takes no memory
+// and never ends when it is written out.
+func small(t *ast.Term, n *int) bool {
+	if *n++; *n > maxTerms {
+		return false
+	}
+	switch v := t.Value.(type) {
+	case *ast.Array:
+		return !v.Until(func(e *ast.Term) bool { return !small(e, n) })
+	case ast.Set:
+		// Before iterating, which sorts.
+		return v.Len() <= maxTerms && !v.Until(func(e *ast.Term) bool { return !small(e, n) })
+	case ast.Object:
+		return v.Len() <= maxTerms && !v.Until(func(k, e *ast.Term) bool { return !small(k, n) || !small(e, n) })
+	}
+	return true
+}
 
 // fill reads the value of data.ward.run.decision. Whatever is not exactly as
 // documented denies; d is allowed only if nothing at all was found wrong.
@@ -95,7 +117,6 @@ func reasons(out []Reason, what string, v ast.Value) ([]Reason, error) {
 		case ast.String:
 			r.Msg = plain(string(v))
 		case ast.Object:
-			r = Reason{}
 			for member, into := range map[string]*string{"code": &r.Code, "msg": &r.Msg, "fix": &r.Fix} {
 				if s := v.Get(ast.StringTerm(member)); s != nil {
 					text, ok := s.Value.(ast.String)

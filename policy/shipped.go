@@ -8,7 +8,7 @@ import (
 // shipped holds the policies ward comes with, and their tests. File names in
 // messages and reports are shown with shippedPrefix.
 //
-//go:embed rego/*.rego
+//go:embed rego/*.rego rego/*.json
 var shipped embed.FS
 
 // The shipped levels, strictest first. A level is chosen in the grants
@@ -27,7 +27,12 @@ var levelFiles = map[string][]string{
 	Baseline:   {"baseline.rego"},
 }
 
-const decisionFile = "decision.rego"
+// Files beside the levels': the decision itself, and what a grants document
+// means, which only matters where there is one.
+const (
+	decisionFile = "decision.rego"
+	grantsRules  = "grants.rego"
+)
 
 // shippedPrefix marks shipped files; no file of a directory can have a slash.
 const shippedPrefix = "ward/"

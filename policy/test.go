@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,9 +24,11 @@ const testTime = 10 * time.Second
 // w as "opa test" does. Without dirs it runs the shipped policies' tests and
 // those of the policy directory; with dirs, the tests of each, against the
 // policy in it instead of the policy directory's. A test that fails is
-// fault.Denied; a policy that does not compile, fault.Invalid.
+// fault.Denied; a policy that does not compile, fault.Invalid; a directory
+// without tests, fault.NotFound.
 func (e *Engine) Test(ctx context.Context, w io.Writer, dirs ...string) error {
-	if len(dirs) == 0 {
+	given := len(dirs) > 0
+	if !given {
 		files, err := fs.Glob(shipped, "rego/*_test.rego")
 		if err != nil {
 			return err
@@ -44,6 +47,13 @@ func (e *Engine) Test(ctx context.Context, w io.Writer, dirs ...string) error {
 		if err != nil {
 			return err
 		}
+		hasTests := slices.ContainsFunc(sources, func(s source) bool { return strings.HasSuffix(s.name, "_test.rego") })
+		if given && !hasTests {
+			return fault.New(fault.NotFound, "policy.no-tests", fmt.Sprintf("there are no tests (*_test.rego) in %s", dir), "name the directory that holds them")
+		}
+		if !hasTests {
+			continue
+		}
 		if err := test(ctx, w, dir, sources, nil); err != nil {
 			return err
 		}
@@ -61,14 +71,14 @@ func test(ctx context.Context, w io.Writer, dir string, sources, more []source) 
 	if err != nil {
 		return err
 	}
-	ward := g.document(g.level)
+	ward := g.document(g.level, true)
 	ward["example"] = example()
 	data["ward"] = ward
-	modules, err := parse(append(rules(Restricted, sources), more...))
+	modules, err := parse(append(rules(Restricted, true, sources), more...))
 	if err != nil {
 		return err
 	}
-	c := ast.NewCompiler().WithCapabilities(capabilities()).WithEnablePrintStatements(true)
+	c := ast.NewCompiler().WithCapabilities(capabilities()).WithSchemas(inputTypes()).WithEnablePrintStatements(true)
 	store := inmem.NewFromObjectWithOpts(data, inmem.OptRoundTripOnWrite(false))
 	txn, err := store.NewTransaction(ctx, storage.TransactionParams{})
 	if err != nil {
@@ -76,7 +86,7 @@ func test(ctx context.Context, w io.Writer, dir string, sources, more []source) 
 	}
 	defer store.Abort(ctx, txn)
 	results, err := tester.NewRunner().SetCompiler(c).SetStore(store).SetModules(modules).
-		CapturePrintOutput(true).RaiseBuiltinErrors(true).SetTimeout(testTime).RunTests(ctx, txn)
+		CapturePrintOutput(true).RaiseBuiltinErrors(true).SetTimeout(testTime).SetParallel(1).RunTests(ctx, txn)
 	if err != nil {
 		return syntax(err)
 	}
@@ -91,7 +101,7 @@ func test(ctx context.Context, w io.Writer, dir string, sources, more []source) 
 			counted <- r
 		}
 	}()
-	report := tester.PrettyReporter{Output: w, Verbose: true}
+	report := tester.PrettyReporter{Output: w, FailureLine: true}
 	if err := report.Report(counted); err != nil {
 		return err
 	}

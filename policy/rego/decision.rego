@@ -2,23 +2,21 @@
 # package add to deny, warn and obligations; nothing can take away from them.
 package ward.run
 
+# Counting violations too: one without a message must not get lost.
 decision := {
-	"allow": count(deny) == 0,
+	"allow": count(deny) + count(violations) == 0,
 	"deny": deny,
 	"warn": warn,
 	"obligations": obligations,
 }
 
-# Indexed by level, not imported: only the level in force is loaded.
-deny contains reason if some reason in data.ward.levels[data.ward.level].deny
+# Indexed by level, not imported: only the level in force is loaded. If it were
+# not, this would be undefined, and so would the decision.
+violations := data.ward.levels[data.ward.level].violations
 
-# Without this a level that is not loaded would deny nothing.
-deny contains {
-	"code": "policy.level",
-	"msg": sprintf("no policy of level %v is loaded", [data.ward.level]),
-	"fix": "name a shipped level in the grants document",
-} if {
-	not data.ward.levels[data.ward.level].deny
+deny contains {"code": code, "msg": sprintf(text.msg, values), "fix": sprintf(text.fix, values)} if {
+	some [code, values] in violations
+	text := data.ward.messages[code]
 }
 
 warn contains {} if false

@@ -1,0 +1,21 @@
+# What the grants document gives to this run: to every image, and to this one.
+package ward.granted
+
+scopes contains data.ward.grants
+
+scopes contains scope if {
+	some pattern, scope in data.ward.grants.images
+	glob.match(pattern, ["/"], concat("/", [input.image.host, input.image.repo]))
+}
+
+networks contains n if some n in scopes[_].networks
+
+capabilities contains c if some c in scopes[_].capabilities
+
+# The source is clean and has no links left: Decide takes no other.
+mounts contains m if {
+	some m in input.run.mounts
+	m.type == "bind"
+	some dir in scopes[_][{true: {"binds", "binds_ro"}, false: {"binds"}}[m.read_only][_]]
+	startswith(concat("", [m.source, "/"]), concat("", [dir, "/"]))
+}
