@@ -77,7 +77,7 @@ func start(t testing.TB, what, dir, ref string, more ...string) (*exec.Cmd, *byt
 func wide(t testing.TB) []byte {
 	r := rand.New(rand.NewPCG(1, 2))
 	var fs []file
-	for i := range 400 {
+	for i := range 150 {
 		b := make([]byte, 1+r.IntN(20000))
 		for j := range b {
 			b[j] = byte(r.Uint32())
@@ -134,6 +134,9 @@ func checkStore(t *testing.T, dir, wantTree string) (layers int) {
 	return layers
 }
 
+// kills is how many moments of one run are tried.
+const kills = 12
+
 func TestKilledAnywhere(t *testing.T) {
 	host, _ := serve(t)
 	s, dir := newStore(t)
@@ -161,9 +164,9 @@ func TestKilledAnywhere(t *testing.T) {
 			whole := time.Since(begin)
 			killed, unfinished := 0, 0
 			dir := filepath.Join(t.TempDir(), "images")
-			for i := range 25 {
+			for i := range kills {
 				cmd, out := start(t, what, dir, ref, "WARD_IMAGES_TAR="+tarFile)
-				time.Sleep(whole * time.Duration(i) / 25)
+				time.Sleep(whole * time.Duration(i) / kills)
 				cmd.Process.Signal(syscall.SIGKILL)
 				if err := cmd.Wait(); err != nil && out.Len() > 0 {
 					t.Fatalf("after a kill: %s", out)
@@ -175,14 +178,14 @@ func TestKilledAnywhere(t *testing.T) {
 				}
 				if checkStore(t, dir, want) == 0 {
 					unfinished++
-				} else if i < 20 { // start anew: a finished layer hides the window
+				} else if i < kills-3 { // start anew: a finished layer hides the window
 					if err := os.RemoveAll(dir); err != nil {
 						t.Fatal(err)
 					}
 				}
 			}
-			if killed < 5 {
-				t.Errorf("only %d of 25 were killed at work", killed)
+			if killed < kills/4 {
+				t.Errorf("only %d of %d were killed at work", killed, kills)
 			}
 			t.Logf("%d killed, %d left no layer", killed, unfinished)
 			cmd, out = start(t, what, dir, ref, "WARD_IMAGES_TAR="+tarFile)
