@@ -9,7 +9,7 @@ import (
 // BenchmarkVerify is what each run, exec and restart pays: one policy, one
 // signature, everything at hand.
 func BenchmarkVerify(b *testing.B) {
-	k := newKey(b, "")
+	k := newKey(b)
 	v := trusting(b, k, "registry.example.com/**")
 	for _, format := range []string{verify.KindCosign, verify.KindBundle} {
 		m := []verify.Material{k.sign(b, format, imageDigest)}
@@ -26,7 +26,7 @@ func BenchmarkVerify(b *testing.B) {
 // BenchmarkOpen is the reading of a trust directory with one policy.
 func BenchmarkOpen(b *testing.B) {
 	dir := b.TempDir()
-	if _, err := verify.TrustAdd(dir, verify.TrustRule{Glob: "registry.example.com/**", KeyPEM: newKey(b, "").pem}); err != nil {
+	if _, err := verify.TrustAdd(dir, verify.TrustRule{Glob: "registry.example.com/**", KeyPEM: newKey(b).pem}); err != nil {
 		b.Fatal(err)
 	}
 	for b.Loop() {

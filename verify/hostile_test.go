@@ -12,13 +12,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/big"
-	"os"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/sigstore/cosign/v2/pkg/cosign"
-	"github.com/sigstore/sigstore/pkg/signature"
 
 	"github.com/ward-project/ward/internal/fault"
 	"github.com/ward-project/ward/verify"
@@ -26,25 +22,11 @@ import (
 
 const sigAnnotation = "dev.cosignproject.cosign/signature"
 
-var loaded = map[string]signature.SignerVerifier{}
-
-// signRaw signs any bytes with a key file of ours: what a hostile or careless
-// holder of a trusted key could make.
-func (k keyPair) signRaw(t *testing.T, b []byte) []byte {
+// signRaw signs any bytes: what a hostile or careless holder of a trusted key
+// could make.
+func (k keyPair) signRaw(t testing.TB, b []byte) []byte {
 	t.Helper()
-	sv, ok := loaded[k.private]
-	if !ok {
-		// Deriving the key from its password takes a tenth of a second.
-		pem, err := os.ReadFile(k.private)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if sv, err = cosign.LoadPrivateKey(pem, nil, nil); err != nil {
-			t.Fatal(err)
-		}
-		loaded[k.private] = sv
-	}
-	sig, err := sv.SignMessage(bytes.NewReader(b))
+	sig, err := k.signer.SignMessage(bytes.NewReader(b))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,28 +34,31 @@ func (k keyPair) signRaw(t *testing.T, b []byte) []byte {
 }
 
 // cosignOf wraps a payload as cosign does.
-func (k keyPair) cosignOf(t *testing.T, payload string) verify.Material {
+func (k keyPair) cosignOf(t testing.TB, payload string) verify.Material {
 	t.Helper()
-	m := k.sign(t, verify.KindCosign, imageDigest)
-	m.Payload = []byte(payload)
-	m.Annotations = map[string]string{sigAnnotation: base64.StdEncoding.EncodeToString(k.signRaw(t, m.Payload))}
-	return m
+	return verify.Material{Kind: verify.KindCosign, MediaType: "application/vnd.dev.cosign.simplesigning.v1+json", Payload: []byte(payload),
+		Annotations: map[string]string{sigAnnotation: base64.StdEncoding.EncodeToString(k.signRaw(t, []byte(payload)))}}
 }
 
 // bundleOf wraps a statement in a well-signed bundle.
-func (k keyPair) bundleOf(t *testing.T, payloadType, statement string) verify.Material {
+func (k keyPair) bundleOf(t testing.TB, payloadType, statement string) verify.Material {
 	t.Helper()
 	pae := fmt.Sprintf("DSSEv1 %d %s %d %s", len(payloadType), payloadType, len(statement), statement)
-	m := k.sign(t, verify.KindBundle, imageDigest)
-	m.Payload, _ = json.Marshal(map[string]any{
-		"mediaType":            verify.BundleMediaType,
-		"verificationMaterial": map[string]any{"publicKey": map[string]any{"hint": "x"}},
-		"dsseEnvelope": map[string]any{
-			"payload": []byte(statement), "payloadType": payloadType,
-			"signatures": []any{map[string]any{"sig": k.signRaw(t, []byte(pae))}},
-		},
-	})
-	return m
+	return bundleMaterial(t, map[string]any{"dsseEnvelope": map[string]any{
+		"payload": []byte(statement), "payloadType": payloadType,
+		"signatures": []any{map[string]any{"sig": k.signRaw(t, []byte(pae))}},
+	}})
+}
+
+func bundleMaterial(t testing.TB, content map[string]any) verify.Material {
+	t.Helper()
+	content["mediaType"] = verify.BundleMediaType
+	content["verificationMaterial"] = map[string]any{"publicKey": map[string]any{"hint": "x"}}
+	b, err := json.Marshal(content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return verify.Material{Kind: verify.KindBundle, MediaType: verify.BundleMediaType, Payload: b}
 }
 
 const inToto = "application/vnd.in-toto+json"
@@ -120,7 +105,7 @@ func annotated(m verify.Material, sig string) verify.Material {
 }
 
 func TestHostileCosign(t *testing.T) {
-	k := newKey(t, "")
+	k := newKey(t)
 	good := k.sign(t, verify.KindCosign, imageDigest)
 	sig := good.Annotations[sigAnnotation]
 	raw, _ := base64.StdEncoding.DecodeString(sig)
@@ -173,7 +158,7 @@ func TestHostileCosign(t *testing.T) {
 }
 
 func TestHostileBundle(t *testing.T) {
-	k, stranger := newKey(t, ""), newKey(t, "")
+	k, stranger := newKey(t), newKey(t)
 	good := k.bundleOf(t, inToto, statementOf(imageDigest))
 	b64 := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
 	altered := k.bundleOf(t, inToto, statementOf(otherDigest))
@@ -226,7 +211,7 @@ func TestHostileBundle(t *testing.T) {
 
 // The hint in a bundle is not signed; it must neither help nor harm.
 func TestBundleHintMeansNothing(t *testing.T) {
-	k := newKey(t, "")
+	k := newKey(t)
 	v := trusting(t, k, "**")
 	m := replaced(k.bundleOf(t, inToto, statementOf(imageDigest)), `"hint":"x"`, `"hint":"somebody else"`)
 	if e, err := v.Verify(t.Context(), subject(), []verify.Material{m}); err != nil || !e.Verified() {
@@ -235,7 +220,7 @@ func TestBundleHintMeansNothing(t *testing.T) {
 }
 
 func TestNumberOfSignatures(t *testing.T) {
-	k, stranger := newKey(t, ""), newKey(t, "")
+	k, stranger := newKey(t), newKey(t)
 	v := trusting(t, k, "**")
 	bad := stranger.sign(t, verify.KindCosign, imageDigest)
 	var m []verify.Material
@@ -251,7 +236,7 @@ func TestNumberOfSignatures(t *testing.T) {
 }
 
 func TestSubjectMustMakeSense(t *testing.T) {
-	k := newKey(t, "")
+	k := newKey(t)
 	v := trusting(t, k, "**")
 	m := []verify.Material{k.sign(t, verify.KindCosign, imageDigest)}
 	for name, s := range map[string]verify.Subject{
@@ -291,23 +276,13 @@ func selfSigned(t *testing.T) string {
 	return base64.StdEncoding.EncodeToString(der)
 }
 
-// messageSignature is what cosign sign-blob makes of the image's digest.
+// messageSignature is what cosign sign-blob makes of the manifest.
 func messageSignature(t *testing.T, k keyPair) verify.Material {
 	t.Helper()
-	m := k.sign(t, verify.KindBundle, imageDigest)
 	blob := []byte("the manifest")
 	sum := sha256.Sum256(blob)
-	var err error
-	m.Payload, err = json.Marshal(map[string]any{
-		"mediaType":            verify.BundleMediaType,
-		"verificationMaterial": map[string]any{"publicKey": map[string]any{"hint": "x"}},
-		"messageSignature": map[string]any{
-			"messageDigest": map[string]any{"algorithm": "SHA2_256", "digest": sum[:]},
-			"signature":     k.signRaw(t, blob),
-		},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
+	return bundleMaterial(t, map[string]any{"messageSignature": map[string]any{
+		"messageDigest": map[string]any{"algorithm": "SHA2_256", "digest": sum[:]},
+		"signature":     k.signRaw(t, blob),
+	}})
 }

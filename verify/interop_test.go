@@ -253,7 +253,7 @@ func signers(t *testing.T) map[string]crypto.Signer {
 
 func TestCosignSignsWardVerifies(t *testing.T) {
 	c := newCosignCLI(t)
-	stranger := newKey(t, "")
+	stranger := newKey(t)
 	for kind, key := range signers(t) {
 		private, public := c.importKey(t, key)
 		for _, format := range []string{verify.KindCosign, verify.KindBundle} {

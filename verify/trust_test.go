@@ -36,10 +36,10 @@ func write(t testing.TB, dir, name, content string) {
 }
 
 func TestEveryMatchingPolicyMustBeSatisfied(t *testing.T) {
-	build, release, dir := newKey(t, ""), newKey(t, ""), t.TempDir()
+	build, release, dir := newKey(t), newKey(t), t.TempDir()
 	write(t, dir, "a.yaml", cip("build", "registry.example.com/**", byKey(build.pem)))
 	write(t, dir, "b.yml", cip("release", "registry.example.com/team/*", byKey(release.pem)))
-	write(t, dir, "c.yaml", cip("elsewhere", "ghcr.io/**", byKey(newKey(t, "").pem)))
+	write(t, dir, "c.yaml", cip("elsewhere", "ghcr.io/**", byKey(newKey(t).pem)))
 	v := open(t, dir)
 	one, two := build.sign(t, verify.KindCosign, imageDigest), release.sign(t, verify.KindBundle, indexDigest)
 	for name, m := range map[string][]verify.Material{"build": {one}, "release": {two}, "build twice": {one, one}} {
@@ -56,7 +56,7 @@ func TestEveryMatchingPolicyMustBeSatisfied(t *testing.T) {
 }
 
 func TestOneAuthorityIsEnough(t *testing.T) {
-	old, rotated, dir := newKey(t, ""), newKey(t, ""), t.TempDir()
+	old, rotated, dir := newKey(t), newKey(t), t.TempDir()
 	write(t, dir, "a.yaml", cip("rotation", "**", byKey(old.pem)+
 		"    - name: new\n      key:\n        data: |\n          "+indented(rotated.pem)+"\n    - static:\n        action: fail\n"))
 	v := open(t, dir)
@@ -76,7 +76,7 @@ func TestOneAuthorityIsEnough(t *testing.T) {
 }
 
 func TestSignatureFormat(t *testing.T) {
-	k := newKey(t, "")
+	k := newKey(t)
 	for want, format := range map[string]string{verify.KindCosign: "legacy", verify.KindBundle: "bundle"} {
 		dir := t.TempDir()
 		write(t, dir, "a.yaml", cip("one", "**", byKey(k.pem)+"      signatureFormat: "+format+"\n"))
@@ -94,7 +94,7 @@ func TestSignatureFormat(t *testing.T) {
 }
 
 func TestWarnIsEnforcedAndFailFails(t *testing.T) {
-	k, dir := newKey(t, ""), t.TempDir()
+	k, dir := newKey(t), t.TempDir()
 	write(t, dir, "a.yaml", cip("warn", "**", "  mode: warn\n"+byKey(k.pem)))
 	e, err := open(t, dir).Verify(t.Context(), subject(), nil)
 	refused(t, e, err, fault.Unverified, "trust.unsigned")
@@ -110,7 +110,7 @@ func TestWarnIsEnforcedAndFailFails(t *testing.T) {
 
 // What kubectl prints is accepted as it is.
 func TestClusterFilesAsTheyAre(t *testing.T) {
-	k, dir := newKey(t, ""), t.TempDir()
+	k, dir := newKey(t), t.TempDir()
 	item := strings.ReplaceAll("- "+strings.TrimSpace(strings.ReplaceAll(cip("listed", "ghcr.io/**", byKey(k.pem)), "\n", "\n  ")), "metadata:\n",
 		"metadata:\n    annotations: {a: b}\n    creationTimestamp: \"2025-01-01T00:00:00Z\"\n    generation: 2\n    managedFields: [{manager: kubectl}]\n    resourceVersion: \"7\"\n    uid: x\n")
 	write(t, dir, "list.yaml", "apiVersion: v1\nkind: List\nmetadata:\n  resourceVersion: \"\"\nitems:\n"+item+"\n")
@@ -131,8 +131,9 @@ func TestClusterFilesAsTheyAre(t *testing.T) {
 }
 
 func TestTrustErrorsNameTheLine(t *testing.T) {
-	k := newKey(t, "")
-	private, err := os.ReadFile(k.private)
+	k := newKey(t)
+	file, _ := keyFiles(t, "")
+	private, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +213,7 @@ func TestTrustErrorsNameTheLine(t *testing.T) {
 }
 
 func TestUnreadableTrustRefusesEverything(t *testing.T) {
-	k := newKey(t, "")
+	k := newKey(t)
 	for name, spoil := range map[string]func(t *testing.T, dir string){
 		"stray file":        func(t *testing.T, dir string) { write(t, dir, "policy.yaml.bak", "") },
 		"directory":         func(t *testing.T, dir string) { must(t, os.Mkdir(filepath.Join(dir, "old.yaml"), 0o755)) },
@@ -254,7 +255,7 @@ func unreadable(t *testing.T, path string) {
 }
 
 func TestTrustAddListRemoveTest(t *testing.T) {
-	k, dir := newKey(t, ""), filepath.Join(t.TempDir(), "trust.d")
+	k, dir := newKey(t), filepath.Join(t.TempDir(), "trust.d")
 	path, err := verify.TrustAdd(dir, verify.TrustRule{Glob: "registry.example.com/team/*", KeyPEM: k.pem})
 	if err != nil {
 		t.Fatal(err)
@@ -337,8 +338,8 @@ func TestGenerateKeyNeverOverwrites(t *testing.T) {
 }
 
 func TestSignRefusesWhatItCannotSay(t *testing.T) {
-	k := newKey(t, "")
-	r := verify.SignRequest{KeyPath: k.private, Reference: imageRef, Digest: imageDigest, Format: verify.KindBundle}
+	private, _ := keyFiles(t, "")
+	r := verify.SignRequest{KeyPath: private, Reference: imageRef, Digest: imageDigest, Format: verify.KindBundle}
 	for name, change := range map[string]func(*verify.SignRequest){
 		"sign.annotations": func(r *verify.SignRequest) { r.Annotations = map[string]string{"a": "b"} },
 		"sign.format":      func(r *verify.SignRequest) { r.Format = "" },

@@ -1,12 +1,19 @@
 package verify_test
 
 import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/sigstore/sigstore/pkg/cryptoutils"
+	"github.com/sigstore/sigstore/pkg/signature"
 
 	"github.com/ward-project/ward/internal/fault"
 	"github.com/ward-project/ward/verify"
@@ -19,13 +26,41 @@ const (
 	otherDigest = "sha256:3333333333333333333333333333333333333333333333333333333333333333"
 )
 
-// keyPair is a key made by GenerateKey.
+// keyPair is a signing key held in memory: what a key file holds, without the
+// tenth of a second that deriving it from a password takes.
 type keyPair struct {
-	private string
-	pem     []byte
+	pem    []byte
+	signer signature.Signer
 }
 
-func newKey(t testing.TB, password string) keyPair {
+func newKey(t testing.TB) keyPair {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pem, err := cryptoutils.MarshalPublicKeyToPEM(private.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := signature.LoadECDSASigner(private, crypto.SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keyPair{pem, s}
+}
+
+// sign makes what Sign makes; TestSignAndVerify holds that ours verifies.
+func (k keyPair) sign(t testing.TB, format, digest string) verify.Material {
+	t.Helper()
+	if format == verify.KindBundle {
+		return k.bundleOf(t, inToto, statementOf(digest))
+	}
+	return k.cosignOf(t, payloadOf(digest))
+}
+
+// keyFiles makes a key pair with GenerateKey.
+func keyFiles(t testing.TB, password string) (private string, public []byte) {
 	t.Helper()
 	key, pub, err := verify.GenerateKey(t.TempDir(), []byte(password))
 	if err != nil {
@@ -35,16 +70,7 @@ func newKey(t testing.TB, password string) keyPair {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return keyPair{key, b}
-}
-
-func (k keyPair) sign(t testing.TB, format, digest string) verify.Material {
-	t.Helper()
-	m, err := verify.Sign(t.Context(), verify.SignRequest{KeyPath: k.private, Reference: imageRef, Digest: digest, Format: format})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
+	return key, b
 }
 
 // trusting returns a verifier that trusts k for glob.
@@ -101,12 +127,17 @@ func TestZeroEvidenceIsUnverified(t *testing.T) {
 }
 
 func TestSignAndVerify(t *testing.T) {
-	k := newKey(t, "")
-	v := trusting(t, k, "registry.example.com/team/*")
+	private, pem := keyFiles(t, "secret")
+	v := trusting(t, keyPair{pem: pem}, "registry.example.com/team/*")
 	for _, format := range []string{verify.KindCosign, verify.KindBundle} {
 		for _, signed := range []string{imageDigest, indexDigest} {
 			t.Run(format+" "+signed[7:8], func(t *testing.T) {
-				e, err := v.Verify(t.Context(), subject(), []verify.Material{k.sign(t, format, signed)})
+				m, err := verify.Sign(t.Context(), verify.SignRequest{KeyPath: private, Password: []byte("secret"),
+					Reference: imageRef, Digest: signed, Format: format})
+				if err != nil {
+					t.Fatal(err)
+				}
+				e, err := v.Verify(t.Context(), subject(), []verify.Material{m})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -127,7 +158,7 @@ func TestSignAndVerify(t *testing.T) {
 }
 
 func TestNothingTrusted(t *testing.T) {
-	k := newKey(t, "")
+	k := newKey(t)
 	m := []verify.Material{k.sign(t, verify.KindCosign, imageDigest)}
 	for name, v := range map[string]*verify.Verifier{
 		"nil":         nil,
@@ -147,7 +178,7 @@ func TestNothingTrusted(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	k, stranger := newKey(t, ""), newKey(t, "")
+	k, stranger := newKey(t), newKey(t)
 	v := trusting(t, k, "registry.example.com/team/*")
 	for _, format := range []string{verify.KindCosign, verify.KindBundle} {
 		garbage := k.sign(t, format, imageDigest)
