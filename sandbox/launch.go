@@ -21,7 +21,8 @@ import (
 )
 
 // The descriptors a launcher is started with, after 0, 1 (the null device)
-// and 2 (its own diagnostics). One that is not given is closed.
+// and 2 (its own diagnostics). One that is not given is the null device:
+// a closed one would be handed out again, and then mistaken for it.
 const (
 	// FDPlan and FDReceipt are sealed memory files.
 	FDPlan = 3 + iota
@@ -119,8 +120,8 @@ func (l *Launcher) start(ctx context.Context, plan, proof []byte, stdio Stdio, l
 	proc, err := os.StartProcess(l.path, []string{filepath.Base(l.path)}, &os.ProcAttr{
 		Dir: "/",
 		Env: []string{}, // cleared: nothing of the caller's steers a privileged program
-		Files: []*os.File{null, null, diagIn, planFile, proofFile, theirs, lock,
-			stdio.In, stdio.Out, stdio.Err},
+		Files: []*os.File{null, null, diagIn, planFile, proofFile, theirs, or(lock, null),
+			or(stdio.In, null), or(stdio.Out, null), or(stdio.Err, null)},
 		Sys: &syscall.SysProcAttr{
 			// The mount namespace is made here, before the launcher's runtime
 			// has threads, which could not all be moved into it later.
@@ -144,6 +145,13 @@ func (l *Launcher) start(ctx context.Context, plan, proof []byte, stdio Stdio, l
 		return nil, err
 	}
 	return pr, nil
+}
+
+func or(f, null *os.File) *os.File {
+	if f == nil {
+		return null
+	}
+	return f
 }
 
 // awaitStart reads the launcher's messages up to started.

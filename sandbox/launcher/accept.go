@@ -1,0 +1,98 @@
+package launcher
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ward-project/ward/audit"
+	"github.com/ward-project/ward/audit/receipt"
+	"github.com/ward-project/ward/internal/fault"
+	"github.com/ward-project/ward/sandbox"
+)
+
+// accept reads plan and receipt and checks them as if nobody had before:
+// the gate may be of another build, or not be the gate at all.
+func accept() (sandbox.Plan, error) {
+	raw, err := readSealed(sandbox.FDPlan, sandbox.MaxPlan)
+	if err != nil {
+		return sandbox.Plan{}, fmt.Errorf("plan: %w", err)
+	}
+	proof, err := readSealed(sandbox.FDReceipt, receipt.MaxSize)
+	if err != nil {
+		return sandbox.Plan{}, fmt.Errorf("receipt: %w", err)
+	}
+	plan, err := sandbox.DecodePlan(raw)
+	if err != nil {
+		return sandbox.Plan{}, err
+	}
+	if plan.Build != sandbox.Build {
+		return sandbox.Plan{}, fault.New(fault.Unavailable, "launcher.build",
+			fmt.Sprintf("the plan is of build %q and this launcher of build %q", plan.Build, sandbox.Build),
+			"install ward and ward-launch from the same build")
+	}
+	if err := sandbox.DefaultFloor().Check(plan); err != nil {
+		return sandbox.Plan{}, err
+	}
+	return plan, proved(plan, raw, proof)
+}
+
+// proved returns nil if proof shows that the log the plan names holds a
+// run.intent for exactly this run and exactly these plan bytes.
+func proved(plan sandbox.Plan, raw, proof []byte) error {
+	refuse := func(err error) error {
+		return fault.Wrap(fault.Unrecorded, "launch.receipt", fmt.Errorf("receipt: %w", err), "start the run again through ward")
+	}
+	r, err := receipt.Parse(proof)
+	if err != nil {
+		return refuse(err)
+	}
+	key, err := audit.VKey(plan.Host.AuditDir)
+	if err != nil {
+		return refuse(fmt.Errorf("the log's key in %s: %w", plan.Host.AuditDir, err))
+	}
+	st, err := r.Verify(key)
+	switch {
+	case err != nil:
+		return refuse(err)
+	case st.Type != string(audit.RunIntent):
+		return refuse(fmt.Errorf("it proves a %q, not a %q", st.Type, audit.RunIntent))
+	case st.Run != plan.Run:
+		return refuse(errors.New("it is for another run"))
+	case st.Plan != sandbox.Digest(raw):
+		return refuse(errors.New("it is for another plan"))
+	}
+	return nil
+}
+
+// readSealed reads a memory file that can no longer change. Without the seals
+// whoever holds another descriptor of it could change it after the check.
+func readSealed(fd, limit int) ([]byte, error) {
+	refuse := func(cause string) error {
+		return fault.New(fault.Denied, "launch.seal", cause, "start the run through ward")
+	}
+	seals, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
+	if err != nil {
+		return nil, refuse("not a memory file")
+	}
+	if seals&sandbox.Seals != sandbox.Seals {
+		return nil, refuse(fmt.Sprintf("memory file is not sealed (seals %#x)", seals))
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, err
+	}
+	if st.Size <= 0 || st.Size > int64(limit) {
+		return nil, refuse(fmt.Sprintf("memory file of %d bytes", st.Size))
+	}
+	f := os.NewFile(uintptr(fd), "sealed")
+	b := make([]byte, st.Size)
+	if _, err := f.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	// Closed at once: the plan's environment is nothing the monitor needs.
+	return b, f.Close()
+}

@@ -1,0 +1,144 @@
+package launcher
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+
+	"github.com/syndtr/gocapability/capability"
+	"golang.org/x/sys/unix"
+
+	"github.com/ward-project/ward/internal/fault"
+	"github.com/ward-project/ward/sandbox"
+)
+
+// handover is all the monitor is told. It holds no argument and no
+// environment of the payload: the monitor does not need them.
+type handover struct {
+	Run          string            `json:"run"`
+	ContainerDir string            `json:"container_dir"`
+	RuntimeDir   string            `json:"runtime_dir"`
+	AuditDir     string            `json:"audit_dir"`
+	Arg0         string            `json:"arg0"`
+	Memory       int64             `json:"memory"`
+	Cgroups      map[string]string `json:"cgroups"`
+	// Gate is the fifo whose opening lets the payload go.
+	Gate string `json:"gate"`
+	// PID is the payload's here; HostPID and MonitorPID are the host's.
+	PID        int `json:"pid"`
+	HostPID    int `json:"host_pid"`
+	MonitorPID int `json:"monitor_pid"`
+	// Descriptors; -1 is none.
+	CallerIn   int `json:"caller_in"`
+	CallerOut  int `json:"caller_out"`
+	CallerErr  int `json:"caller_err"`
+	ToStdin    int `json:"to_stdin"`
+	FromStdout int `json:"from_stdout"`
+	FromStderr int `json:"from_stderr"`
+	FromExec   int `json:"from_exec"`
+}
+
+func handOver(p sandbox.Plan, s *scratch, io *pipes, c *container, host *hostProc) (*handover, error) {
+	h := &handover{
+		Run: p.Run, ContainerDir: p.Host.ContainerDir, RuntimeDir: p.Host.RuntimeDir, AuditDir: p.Host.AuditDir,
+		Arg0: p.Process.Args[0], Memory: p.Limits.Memory, Cgroups: c.cgroups, Gate: c.gate, PID: c.pid,
+		CallerIn: -1, CallerOut: given(sandbox.FDStdout), CallerErr: given(sandbox.FDStderr),
+		ToStdin: -1, FromStdout: fd(io.fromStdout), FromStderr: fd(io.fromStderr), FromExec: fd(io.fromExec),
+	}
+	if io.toStdin != nil {
+		h.ToStdin, h.CallerIn = fd(io.toStdin), given(sandbox.FDStdin)
+	}
+	var err error
+	if h.HostPID, err = host.pid(c.pid); err != nil {
+		return nil, err
+	}
+	if h.MonitorPID, err = host.self(); err != nil {
+		return nil, err
+	}
+	return h, host.close()
+}
+
+func fd(f *os.File) int { return int(f.Fd()) }
+
+// descriptors are those that the monitor keeps.
+func (h *handover) descriptors() []int {
+	all := []int{sandbox.FDControl, sandbox.FDLock, h.FromStdout, h.FromStderr, h.FromExec}
+	for _, n := range []int{h.CallerIn, h.CallerOut, h.CallerErr, h.ToStdin} {
+		if n >= 0 {
+			all = append(all, n)
+		}
+	}
+	return all
+}
+
+// become executes the monitor over this process, with one capability left.
+// Dropping capabilities is per thread and this program has several; executing
+// ends all but this one, and the new image starts with nothing of the old one
+// in memory or open. It returns only on failure.
+func (h *handover) become() error {
+	b, err := json.Marshal(h)
+	if err != nil {
+		return err
+	}
+	mem, err := unix.MemfdCreate("ward-handover", unix.MFD_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("memfd_create: %w", err)
+	}
+	if _, err := unix.Pwrite(mem, b, 0); err != nil {
+		return err
+	}
+	for _, n := range append(h.descriptors(), mem) {
+		if _, err := unix.FcntlInt(uintptr(n), unix.F_SETFD, 0); err != nil {
+			return fmt.Errorf("keep descriptor %d: %w", n, err)
+		}
+	}
+	runtime.LockOSThread()
+	if err := dropPrivileges(); err != nil {
+		return err
+	}
+	err = unix.Exec("/proc/self/exe", []string{"ward-launch", "monitor", strconv.Itoa(mem)}, []string{"GOMAXPROCS=1"})
+	return fmt.Errorf("become the monitor: %w", err)
+}
+
+// dropPrivileges leaves this thread CAP_KILL, which it takes to signal a
+// process of other ids, and no way to gain more.
+func dropPrivileges() error {
+	// By thread id: for 0 the library reads the capabilities of the thread
+	// group's first thread, which need not be this one.
+	caps, err := capability.NewPid2(unix.Gettid())
+	if err != nil {
+		return err
+	}
+	caps.Clear(capability.CAPS | capability.BOUNDS | capability.AMBS)
+	caps.Set(capability.EFFECTIVE|capability.PERMITTED|capability.BOUNDING, capability.CAP_KILL)
+	if err := caps.Apply(capability.CAPS | capability.BOUNDS | capability.AMBS); err != nil {
+		return fmt.Errorf("drop capabilities: %w", err)
+	}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("set no_new_privs: %w", err)
+	}
+	return onlyKill()
+}
+
+// onlyKill reads back what the thread has: the library drops nothing from the
+// bounding set, and says nothing, where it lacks the right to.
+func onlyKill() error {
+	have, err := capability.NewPid2(unix.Gettid())
+	if err != nil {
+		return err
+	}
+	if err := have.Load(); err != nil {
+		return err
+	}
+	for c := capability.Cap(0); c <= capability.CAP_LAST_CAP; c++ {
+		for _, set := range []capability.CapType{capability.EFFECTIVE, capability.PERMITTED, capability.INHERITABLE,
+			capability.BOUNDING, capability.AMBIENT} {
+			if c != capability.CAP_KILL && have.Get(set, c) {
+				return fault.New(fault.Internal, "launch.privileges", "the monitor would keep capability "+c.String(), "")
+			}
+		}
+	}
+	return nil
+}

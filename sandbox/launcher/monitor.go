@@ -1,0 +1,281 @@
+package launcher
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ward-project/ward/audit"
+	"github.com/ward-project/ward/internal/fault"
+	"github.com/ward-project/ward/sandbox"
+)
+
+// recordTimeout bounds how long the end of a run waits for the audit log.
+const recordTimeout = 10 * time.Second
+
+// monitor is the parent of one container. It is the first process of the PID
+// namespace around the container's, so that the kernel kills the container
+// with it; it has CAP_KILL alone.
+type monitor struct {
+	handover
+	log     *audit.Log
+	output  *audit.Output
+	actor   audit.Actor
+	pidfd   int
+	started time.Time
+	streams []*stream
+
+	server *server
+	done   chan struct{} // closed when exit is set
+	exit   sandbox.Exit
+}
+
+// Monitor is the main function of ward-launch as the launcher executes it over
+// itself; arg is the number of the descriptor with the handover. It does not
+// return.
+func Monitor(arg string) {
+	m, err := takeOver(arg)
+	if err == nil {
+		err = m.run()
+	}
+	if err != nil {
+		m.fail(err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// takeOver reads the handover and makes sure that nothing else is inherited.
+func takeOver(arg string) (*monitor, error) {
+	m := &monitor{done: make(chan struct{})}
+	n, err := strconv.Atoi(arg)
+	if err != nil {
+		return m, fmt.Errorf("handover: %w", err)
+	}
+	f := os.NewFile(uintptr(n), "handover")
+	b, err := io.ReadAll(io.NewSectionReader(f, 0, sandbox.MaxPlan))
+	if err != nil {
+		return m, fmt.Errorf("handover: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return m, err
+	}
+	if err := json.Unmarshal(b, &m.handover); err != nil {
+		return m, fmt.Errorf("handover: %w", err)
+	}
+	for _, fd := range m.descriptors() {
+		unix.CloseOnExec(fd)
+	}
+	m.pidfd, err = unix.PidfdOpen(m.PID, 0)
+	return m, err
+}
+
+// run is the monitor's life, top to bottom. Everything that can fail is made
+// before the payload is let go.
+func (m *monitor) run() error {
+	var err error
+	if m.log, err = audit.Open(m.AuditDir); err != nil {
+		return fault.Wrap(fault.Unrecorded, "launch.audit", err, "see `ward audit verify`")
+	}
+	if m.output, err = audit.CreateOutput(filepath.Join(m.ContainerDir, "out.log")); err != nil {
+		return fault.Wrap(fault.Unrecorded, "launch.output", fmt.Errorf("output log: %w", err), "")
+	}
+	m.actor = audit.Caller()
+	m.actor.PID = m.MonitorPID
+	if m.server, err = listen(m); err != nil {
+		return err
+	}
+	m.forwardSignals()
+	m.copyStreams()
+	if err := m.letGo(); err != nil {
+		return err
+	}
+	m.started = time.Now()
+	if err := m.recordStart(); err != nil {
+		return err
+	}
+	status, err := wait(m.PID)
+	if err != nil {
+		return fmt.Errorf("wait for the payload: %w", err)
+	}
+	return m.finish(status)
+}
+
+// letGo opens the gate and returns once the payload has been executed.
+func (m *monitor) letGo() error {
+	// Without blocking: an init that died meanwhile would never open its end.
+	gate, err := os.OpenFile(m.Gate, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer gate.Close()
+	fromExec := os.NewFile(uintptr(m.FromExec), "executed")
+	defer fromExec.Close()
+	said, err := io.ReadAll(io.LimitReader(fromExec, 4096))
+	if err != nil {
+		return err
+	}
+	if len(said) > 0 {
+		return execError(m.Arg0, string(bytes.TrimSpace(said)))
+	}
+	// End of file without a word: executed, or killed before it could speak.
+	// The latter shows in the exit, as for a payload killed at once.
+	return nil
+}
+
+// recordStart records the start, and tells the caller only then.
+func (m *monitor) recordStart() error {
+	ctx, cancel := context.WithTimeout(context.Background(), recordTimeout)
+	defer cancel()
+	err := m.log.Post(ctx, audit.Record{Type: audit.RunStart, Run: m.Run, Actor: m.actor,
+		Data: audit.Start{PID: m.HostPID, MonitorPID: m.MonitorPID, Cgroup: filepath.Join(cgroupParent, m.Run)}})
+	if err != nil {
+		return fault.Wrap(fault.Unrecorded, "launch.audit", fmt.Errorf("record start: %w", err), "see `ward audit verify`")
+	}
+	st := sandbox.Status{Phase: sandbox.PhaseRunning, PID: m.HostPID, MonitorPID: m.MonitorPID, Started: m.started}
+	if err := sandbox.WriteStatus(m.ContainerDir, st); err != nil {
+		return fmt.Errorf("status: %w", err)
+	}
+	tell(sandbox.Message{Kind: sandbox.MessageStarted, PID: m.HostPID, MonitorPID: m.MonitorPID, Started: m.started})
+	// Diagnostics have no reader any more.
+	return redirect(2, os.DevNull)
+}
+
+// finish records how the payload ended, cleans up, and tells everybody.
+func (m *monitor) finish(status unix.WaitStatus) error {
+	m.exit = sandbox.Exit{Started: m.started, Finished: time.Now()}
+	switch {
+	case status.Signaled():
+		m.exit.Signal = int(status.Signal())
+		m.exit.Code = 128 + m.exit.Signal
+	default:
+		m.exit.Code = status.ExitStatus()
+	}
+	m.exit.Usage = readUsage(m.Cgroups)
+	m.exit.OOMKilled = m.exit.Signal == int(unix.SIGKILL) && m.exit.Usage.OOMKills > 0
+	var problems []error
+	problems = append(problems, m.drain())
+	problems = append(problems, m.recordExit(), m.cleanUp())
+	if err := errors.Join(problems...); err != nil {
+		m.exit.Error = err.Error()
+	}
+	exit := m.exit
+	err := sandbox.WriteStatus(m.ContainerDir, sandbox.Status{Phase: sandbox.PhaseExited, PID: m.HostPID,
+		MonitorPID: m.MonitorPID, Started: m.started, Finished: exit.Finished, Exit: &exit})
+	if err != nil {
+		m.exit.Error = errors.Join(errors.New(m.exit.Error), err).Error()
+		exit = m.exit
+	}
+	// Before the caller hears of the end it must be able to take the lock.
+	unix.Close(sandbox.FDLock)
+	close(m.done)
+	m.server.flush()
+	tell(sandbox.Message{Kind: sandbox.MessageExit, Exit: &exit})
+	return nil
+}
+
+// recordExit posts the end of the run as one batch, so that either all of it
+// is in the log or none.
+func (m *monitor) recordExit() error {
+	e := m.exit
+	took := e.Finished.Sub(e.Started).Milliseconds()
+	anchor := m.output.Anchor()
+	seal, sealErr := m.output.Seal()
+	seal.DurationMS = took
+	record := func(t audit.Type, data any) audit.Record {
+		return audit.Record{Type: t, Run: m.Run, Actor: m.actor, Data: data}
+	}
+	var batch []audit.Record
+	if e.Usage.OOMKills > 0 {
+		batch = append(batch, record(audit.RunOOM, audit.OOM{Kills: int64(e.Usage.OOMKills), Limit: m.Memory}))
+	}
+	batch = append(batch,
+		record(audit.RunAnchor, anchor),
+		record(audit.RunExit, audit.Exit{Code: e.Code, Signal: e.Signal, OOM: e.OOMKilled, DurationMS: took, Usage: audit.Usage{
+			CPUNanos: int64(e.Usage.CPUNanos), MemoryPeakBytes: int64(e.Usage.MemoryPeakBytes), PIDsPeak: int64(e.Usage.PIDsPeak)}}),
+		record(audit.RunSeal, seal))
+	ctx, cancel := context.WithTimeout(context.Background(), recordTimeout)
+	defer cancel()
+	if err := m.log.Post(ctx, batch...); err != nil {
+		return errors.Join(fmt.Errorf("record exit: %w", err), sealErr)
+	}
+	return errors.Join(sealErr, m.log.Close())
+}
+
+// cleanUp removes what is left on the host.
+func (m *monitor) cleanUp() error {
+	return errors.Join(removeCgroups(m.Cgroups), m.server.remove())
+}
+
+// fail kills the container, cleans up and reports; nothing of the run is left.
+func (m *monitor) fail(err error) {
+	if m.pidfd > 0 {
+		unix.PidfdSendSignal(m.pidfd, unix.SIGKILL, nil, 0)
+		wait(m.PID)
+	}
+	if cerr := removeCgroups(m.Cgroups); cerr != nil {
+		err = errors.Join(err, cerr)
+	}
+	if m.server != nil {
+		err = errors.Join(err, m.server.remove())
+	}
+	msg := sandbox.Message{Kind: sandbox.MessageError, Error: fault.As(err)}
+	var se *sandbox.StartError
+	if errors.As(err, &se) {
+		msg.Code = se.Code
+	}
+	unix.Close(sandbox.FDLock)
+	tell(msg)
+}
+
+// tell sends to the caller, who may have gone: a detached start, or killed.
+func tell(msg sandbox.Message) {
+	if err := sandbox.Send(sandbox.FDControl, msg); err != nil && !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.ECONNRESET) {
+		fmt.Fprintln(os.Stderr, "ward-launch:", err)
+	}
+}
+
+func redirect(fd int, name string) error {
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return unix.Dup3(int(f.Fd()), fd, 0)
+}
+
+var ignored sync.Once
+
+// forwardSignals passes on what a host shutting down or an administrator sends
+// to the monitor; a monitor ended by it would take the container along before
+// it could stop by itself.
+func (m *monitor) forwardSignals() {
+	ignored.Do(func() { signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGPIPE) })
+	c := make(chan os.Signal, 4)
+	signal.Notify(c, unix.SIGTERM)
+	go func() {
+		for s := range c {
+			m.signal(s.(syscall.Signal))
+		}
+	}()
+}
+
+func (m *monitor) signal(sig syscall.Signal) error {
+	err := unix.PidfdSendSignal(m.pidfd, sig, nil, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return fault.New(fault.NotFound, "monitor.gone", "the container has ended", "")
+	}
+	return err
+}

@@ -1,0 +1,69 @@
+package launcher
+
+import (
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ward-project/ward/sandbox"
+)
+
+// pipes are the payload's standard streams and the launcher's wire to its
+// execve. The payload never gets a descriptor of the host's: inherited ones
+// show host paths in /proc/self/fd and can be reopened (CVE-2016-9962 class).
+type pipes struct {
+	// the payload's ends
+	stdin, stdout, stderr *os.File
+	// executed is open in the container's init until its execve succeeds;
+	// over it init says why it did not.
+	executed *os.File
+	// the monitor's ends
+	toStdin, fromStdout, fromStderr, fromExec *os.File
+}
+
+func newPipes(p sandbox.Plan) (*pipes, error) {
+	var ps pipes
+	for _, pair := range []struct{ r, w **os.File }{
+		{&ps.stdin, &ps.toStdin}, {&ps.fromStdout, &ps.stdout}, {&ps.fromStderr, &ps.stderr}, {&ps.fromExec, &ps.executed},
+	} {
+		var err error
+		if *pair.r, *pair.w, err = os.Pipe(); err != nil {
+			return nil, fmt.Errorf("pipe: %w", err)
+		}
+	}
+	// The payload's own, so that it may open /dev/stdout again whoever it is.
+	uid, gid := int(p.IDMap.Base+p.Process.UID), int(p.IDMap.Base+p.Process.GID)
+	for _, f := range []*os.File{ps.stdin, ps.stdout, ps.stderr} {
+		if err := f.Chown(uid, gid); err != nil {
+			return nil, fmt.Errorf("pipe: %w", err)
+		}
+	}
+	if !p.Process.Stdin {
+		// End of file at once.
+		if err := ps.toStdin.Close(); err != nil {
+			return nil, err
+		}
+		ps.toStdin = nil
+	}
+	return &ps, nil
+}
+
+// closePayloadEnds closes what only the container may hold: an end kept here
+// would keep the streams from ever ending.
+func (ps *pipes) closePayloadEnds() {
+	closeFiles([]*os.File{ps.stdin, ps.stdout, ps.stderr, ps.executed})
+}
+
+// given returns the caller's descriptor fd, or -1 if it is the null device,
+// which stands for none.
+func given(fd int) int {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return -1
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3) {
+		return -1
+	}
+	return fd
+}

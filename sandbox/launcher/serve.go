@@ -1,0 +1,142 @@
+package launcher
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ward-project/ward/internal/fault"
+	"github.com/ward-project/ward/sandbox"
+)
+
+// maxClients bounds how many may talk to one monitor at a time.
+const maxClients = 32
+
+// server answers requests of ward's other commands over a socket in the
+// runtime directory. Nothing in the container can reach it, and peers of
+// another user are turned away.
+type server struct {
+	m        *monitor
+	dir      string
+	listener *net.UnixListener
+	slots    chan struct{}
+	clients  sync.WaitGroup
+}
+
+func listen(m *monitor) (*server, error) {
+	if err := os.MkdirAll(filepath.Dir(m.RuntimeDir), 0o711); err != nil {
+		return nil, err
+	}
+	if err := os.Mkdir(m.RuntimeDir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, err
+	}
+	dir, err := os.OpenFile(m.RuntimeDir, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, fmt.Errorf("runtime directory: %w", err)
+	}
+	defer dir.Close()
+	unix.Umask(0o077) // a socket has its mode from birth or not at all
+	// Through a descriptor: a socket's path may have 107 bytes only.
+	name := filepath.Join("/proc/self/fd", strconv.Itoa(int(dir.Fd())), sandbox.MonitorSocket)
+	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: name, Net: "unixpacket"})
+	if err != nil {
+		return nil, fmt.Errorf("monitor's socket: %w", err)
+	}
+	l.SetUnlinkOnClose(false)
+	s := &server{m: m, dir: m.RuntimeDir, listener: l, slots: make(chan struct{}, maxClients)}
+	go s.accept()
+	return s, nil
+}
+
+func (s *server) accept() {
+	for {
+		conn, err := s.listener.AcceptUnix()
+		if err != nil {
+			return // closed
+		}
+		select {
+		case s.slots <- struct{}{}:
+		default:
+			conn.Close() // too many: better refused than queued unseen
+			continue
+		}
+		s.clients.Go(func() {
+			defer func() { conn.Close(); <-s.slots }()
+			s.serve(conn)
+		})
+	}
+}
+
+// serve answers one client until it goes or says what is not in the
+// vocabulary.
+func (s *server) serve(conn *net.UnixConn) {
+	if err := sandbox.CheckPeer(conn); err != nil {
+		return
+	}
+	for {
+		req, err := sandbox.ReadRequest(conn)
+		if err != nil {
+			return
+		}
+		var reply sandbox.MonitorReply
+		switch req.Op {
+		case sandbox.OpSignal:
+			reply = s.signal(req.Signal)
+		case sandbox.OpWait:
+			<-s.m.done
+			exit := s.m.exit
+			reply.Exit = &exit
+		default:
+			return
+		}
+		if err := sandbox.WriteReply(conn, reply); err != nil {
+			return
+		}
+		if reply.Exit != nil {
+			return
+		}
+	}
+}
+
+func (s *server) signal(n int) sandbox.MonitorReply {
+	if n < 1 || n > 64 {
+		return sandbox.MonitorReply{Error: fault.New(fault.Invalid, "monitor.signal", fmt.Sprintf("%d is not a signal", n), "")}
+	}
+	if err := s.m.signal(syscall.Signal(n)); err != nil {
+		return sandbox.MonitorReply{Error: fault.As(err)}
+	}
+	return sandbox.MonitorReply{OK: true}
+}
+
+// flush gives clients that wait for the end the time to be told of it.
+func (s *server) flush() {
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		s.clients.Wait()
+	}()
+	select {
+	case <-told:
+	case <-time.After(time.Second): // an idle client does not hold up the end
+	}
+}
+
+// remove takes the socket and its directory away. New clients then find no
+// monitor and read the status instead.
+func (s *server) remove() error {
+	err := s.listener.Close()
+	for _, name := range []string{filepath.Join(s.dir, sandbox.MonitorSocket), s.dir} {
+		if rerr := os.Remove(name); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
+			err = errors.Join(err, rerr)
+		}
+	}
+	return err
+}

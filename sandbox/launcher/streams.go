@@ -1,0 +1,139 @@
+package launcher
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ward-project/ward/audit"
+)
+
+// stall is how long, once the payload has ended, the monitor waits for a
+// caller that does not read. The output log is complete either way.
+const stall = 10 * time.Second
+
+// stream copies one of the payload's output streams to the output log and
+// then to the caller.
+type stream struct {
+	kind audit.Stream
+	from *os.File
+	to   *os.File // nil when there is no caller, or none any more
+	done chan error
+	// moved counts bytes, to tell slow from stuck; gaveUp ends the copying to
+	// a stuck caller.
+	moved  atomic.Int64
+	gaveUp atomic.Bool
+}
+
+// copyStreams starts copying in all three directions.
+func (m *monitor) copyStreams() {
+	for _, s := range []*stream{
+		{kind: audit.Stdout, from: pipeEnd(m.FromStdout, "stdout"), to: callerFile(m.CallerOut)},
+		{kind: audit.Stderr, from: pipeEnd(m.FromStderr, "stderr"), to: callerFile(m.CallerErr)},
+	} {
+		s.done = make(chan error, 1)
+		m.streams = append(m.streams, s)
+		go func() { s.done <- s.copy(m.output) }()
+	}
+	if m.ToStdin < 0 {
+		return
+	}
+	to := pipeEnd(m.ToStdin, "stdin")
+	go func() {
+		defer to.Close()
+		if m.CallerIn >= 0 {
+			// Ends with the caller's input or with the payload's end of the
+			// pipe; neither is an error of the run.
+			io.Copy(onlyWriter{to}, callerFile(m.CallerIn))
+		}
+	}()
+}
+
+// onlyWriter hides ReadFrom, which would splice without going through here.
+type onlyWriter struct{ io.Writer }
+
+// pipeEnd wraps this side of a pipe for the runtime's poller, which costs no
+// thread while nothing comes. The payload's side stays as it is.
+func pipeEnd(fd int, name string) *os.File {
+	unix.SetNonblock(fd, true)
+	return os.NewFile(uintptr(fd), name)
+}
+
+func callerFile(fd int) *os.File {
+	if fd < 0 {
+		return nil
+	}
+	return os.NewFile(uintptr(fd), "caller")
+}
+
+// copy returns when the payload's side is closed by all who had it. An output
+// log that cannot be written does not stop the payload (a full disk would
+// freeze it); what was lost is counted there and reported at the end.
+func (s *stream) copy(log *audit.Output) error {
+	var failed error
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := s.from.Read(buf)
+		if n > 0 {
+			if werr := log.Write(s.kind, buf[:n]); werr != nil && failed == nil {
+				failed = fmt.Errorf("output log: %w", werr)
+			}
+			s.pass(buf[:n])
+			s.moved.Add(int64(n))
+		}
+		if errors.Is(err, io.EOF) {
+			return failed
+		}
+		if err != nil {
+			return errors.Join(failed, fmt.Errorf("%s: %w", s.kind, err))
+		}
+		if s.gaveUp.Load() {
+			return failed // drain has taken over
+		}
+	}
+}
+
+// pass writes to the caller. One who has stopped reading (a closed pipe) is
+// no concern of the payload's.
+func (s *stream) pass(p []byte) {
+	if s.to == nil || s.gaveUp.Load() {
+		return
+	}
+	if _, err := s.to.Write(p); err != nil {
+		s.to.Close()
+		s.to = nil
+	}
+}
+
+// drain waits, after the payload's end, until all its output is in the log.
+func (m *monitor) drain() error {
+	var all error
+	for _, s := range m.streams {
+		all = errors.Join(all, s.drain(m.output))
+	}
+	return all
+}
+
+func (s *stream) drain(log *audit.Output) error {
+	for before := int64(-1); ; {
+		select {
+		case err := <-s.done:
+			return err
+		case <-time.After(stall):
+		}
+		if now := s.moved.Load(); now != before {
+			before = now
+			continue
+		}
+		// The caller is stuck, and so is the goroutine writing to it. Take
+		// the rest from the pipe into the log and leave the caller behind.
+		s.gaveUp.Store(true)
+		rest := &stream{kind: s.kind, from: s.from}
+		return errors.Join(rest.copy(log), fmt.Errorf("%s: the caller does not read", s.kind))
+	}
+}
