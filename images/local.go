@@ -2,6 +2,7 @@ package images
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sort"
@@ -112,8 +113,8 @@ func findName(idx *v1.IndexManifest, r name.Reference) (v1.Descriptor, bool) {
 }
 
 // List returns every image in the store, one for each name, sorted by name.
-// An image that does not load (changed or missing bytes) is an error: a list
-// that leaves it out would hide it.
+// Images that do not load (changed or missing bytes) come back as the error,
+// beside the list of all others: leaving them out would hide them.
 func (s *Store) List(ctx context.Context) ([]Image, error) {
 	idx, err := s.readIndex()
 	if err != nil {
@@ -123,17 +124,19 @@ func (s *Store) List(ctx context.Context) ([]Image, error) {
 		return strings.Compare(a.Annotations[keyRef], b.Annotations[keyRef])
 	})
 	var list []Image
+	var bad []error
 	for _, e := range idx.Manifests {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
 		img, _, err := s.load(e)
 		if err != nil {
-			return nil, fmt.Errorf("image %s: %w", e.Annotations[keyRef], err)
+			bad = append(bad, fmt.Errorf("image %s: %w", e.Annotations[keyRef], err))
+			continue
 		}
 		list = append(list, img)
 	}
-	return list, nil
+	return list, errors.Join(bad...)
 }
 
 // Tag gives the local image src the further name dst, taking it from whatever
