@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"github.com/ward-project/ward/audit"
 	"github.com/ward-project/ward/images"
 	"github.com/ward-project/ward/internal/engine"
+	"github.com/ward-project/ward/internal/fault"
 	"github.com/ward-project/ward/verify"
 )
 
@@ -145,17 +147,22 @@ func newSign(a *app) *cobra.Command {
 
 func newVerify(a *app) *cobra.Command {
 	var key, output string
+	var pull bool
 	cmd := &cobra.Command{
 		Use: "verify [--key PUB] IMAGE", Short: "Say who vouches for an image: exit 0 verified, 1 not, 3 unknown", Args: exactly(1, "an IMAGE"),
 		Annotations: map[string]string{"exit": gateVerb},
-		Long: "Judge the signatures kept beside a local image by this host's trust policies, exactly as\n" +
-			"ward run does, or with --key by that public key alone.",
+		Long: "Judge the signatures kept beside an image by this host's trust policies, exactly as ward run\n" +
+			"does, or with --key by that public key alone. An image that is not local is pulled first; a\n" +
+			"registry that does not answer is exit 3: unknown, which is not the same as unsigned.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			store, err := a.store()
 			if err != nil {
 				return err
 			}
 			img, err := store.Resolve(cmd.Context(), args[0])
+			if errors.Is(err, fault.NotFound) && pull {
+				img, err = a.fetch(cmd, args[0])
+			}
 			if err != nil {
 				return err
 			}
@@ -184,7 +191,17 @@ func newVerify(a *app) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&key, "key", "", "judge by this public key `file` alone")
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	cmd.Flags().BoolVar(&pull, "pull", true, "pull an image that is not local; =false asks no registry")
 	return cmd
+}
+
+// fetch pulls an image, on record.
+func (a *app) fetch(cmd *cobra.Command, ref string) (img images.Image, err error) {
+	err = a.change(cmd.Context(), audit.ImagePull, func(s *images.Store) (audit.ImageEvent, error) {
+		img, err = s.Pull(cmd.Context(), ref, images.PullOptions{Progress: cmd.ErrOrStderr()})
+		return event(img), err
+	})
+	return img, err
 }
 
 // verifierFor is the host's verifier, or one that trusts a single key for
