@@ -32,8 +32,10 @@ const (
 	// built-in call there are no steps.
 	lookSteps = 512
 	lookTime  = 20 * time.Millisecond
-	// maxString bounds a string that is made in one piece.
-	maxString = 16 << 20
+	// maxString bounds a string that is made in one piece, maxWritten the
+	// values in one that is written out as text.
+	maxString  = 16 << 20
+	maxWritten = 1_000_000
 )
 
 // budget stops an evaluation that costs too much. It stands in for OPA's
@@ -103,12 +105,12 @@ func (b *budget) stopped() *stop { return b.ended.Load() }
 
 var errDone = errors.New("the evaluation is over")
 
-// concat is the one allowed built-in that allocates its whole result before it
-// writes any of it, as long as its arguments are multiplied: a separator of
-// megabytes between a million strings would kill the process, not stop it.
+// The evaluator asks for cancellation between calls of built-ins, and some
+// built-ins within; these would not come to an end by themselves.
 func init() {
-	concat := topdown.GetBuiltin(ast.Concat.Name)
-	topdown.RegisterBuiltinFunc(ast.Concat.Name, func(bctx topdown.BuiltinContext, args []*ast.Term, iter func(*ast.Term) error) error {
+	// concat allocates its whole result before it writes any of it: a separator
+	// of megabytes between a million strings would kill the process.
+	guard(ast.Concat.Name, func(args []*ast.Term) error {
 		sep, _ := args[0].Value.(ast.String)
 		n := 0
 		switch l := args[1].Value.(type) {
@@ -118,9 +120,32 @@ func init() {
 			n = l.Len()
 		}
 		if len(sep) > 0 && n > maxString/len(sep) {
-			return topdown.Halt{Err: &stop{fmt.Errorf("a string of more than %d bytes", maxString)}}
+			return fmt.Errorf("a string of more than %d bytes", maxString)
 		}
-		return concat(bctx, args, iter)
+		return nil
+	})
+	// These write out values whose shared parts may multiply.
+	for _, b := range []*ast.Builtin{ast.JSONMarshal, ast.JSONMarshalWithOptions, ast.YAMLMarshal, ast.Sprintf, ast.InternalTemplateString} {
+		guard(b.Name, func(args []*ast.Term) error {
+			left := maxWritten
+			for _, a := range args {
+				if !small(a, &left) {
+					return fmt.Errorf("more than %d values to write out", maxWritten)
+				}
+			}
+			return nil
+		})
+	}
+}
+
+// guard puts a check before a built-in; what it refuses stops the evaluation.
+func guard(name string, check func([]*ast.Term) error) {
+	builtin := topdown.GetBuiltin(name)
+	topdown.RegisterBuiltinFunc(name, func(bctx topdown.BuiltinContext, args []*ast.Term, iter func(*ast.Term) error) error {
+		if err := check(args); err != nil {
+			return topdown.Halt{Err: &stop{err}}
+		}
+		return builtin(bctx, args, iter)
 	})
 }
 

@@ -32,6 +32,9 @@ func (e *Engine) Decide(ctx context.Context, in Input) (Decision, error) {
 	if err != nil {
 		return Decision{}, err
 	}
+	if err := ctx.Err(); err != nil {
+		return Decision{}, (&stop{context.Cause(ctx)}).fault()
+	}
 	parsed, err := ast.ValueFromReader(bytes.NewReader(text))
 	if err != nil {
 		return Decision{}, invalidInput("%v", err)
@@ -90,7 +93,7 @@ func (e *Engine) run(ctx context.Context, b *budget, input ast.Value) (ast.Value
 		rego.EvalExternalCancel(b),
 		// Keep the term: turning it into Go values would have no bound.
 		rego.EvalGenerateJSON(func(t *ast.Term, _ *rego.EvalContext) (any, error) {
-			if n := 0; !small(t, &n) {
+			if left := maxTerms; !small(t, &left) {
 				return nil, errLarge
 			}
 			return t.Value, nil

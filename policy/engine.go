@@ -10,6 +10,7 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 
 	"github.com/ward-project/ward/internal/fault"
@@ -137,7 +138,7 @@ func placed(s source, m *ast.Module) error {
 	}
 	for _, r := range m.Rules {
 		name := r.Head.Ref()[0].Value.String()
-		if pkg == "data.ward.run" && s.name != decisionFile && (name == "decision" || name == "allow") {
+		if pkg == "data.ward.run" && s.name != decisionFile && (name == "decision" || name == "allow" || name == "violations") {
 			return at(r.Location, "%s has no effect here: add deny rules, or replace the whole decision in %s", name, filepath.Join(filepath.Dir(s.shown), decisionFile))
 		}
 	}
@@ -154,25 +155,33 @@ var known = []ast.StageID{
 }
 
 func compile(modules map[string]*ast.Module, data map[string]any, shippedOnly bool) (rego.PreparedEvalQuery, error) {
+	ctx := context.Background()
+	store := inmem.NewFromObjectWithOpts(data, inmem.OptRoundTripOnWrite(false), inmem.OptReturnASTValuesOnRead(true))
+	txn, err := store.NewTransaction(ctx)
+	if err != nil {
+		return rego.PreparedEvalQuery{}, syntax(err)
+	}
+	defer store.Abort(ctx, txn)
 	c := ast.NewCompiler().WithCapabilities(capabilities())
 	if shippedOnly {
 		c = c.WithSkipStages(known...)
 	} else {
-		c = c.WithSchemas(inputTypes())
+		// A data document must not stand where a rule is: one would hide the other.
+		c = c.WithSchemas(inputTypes()).WithPathConflictsCheck(storage.NonEmpty(ctx, store, txn))
 	}
 	if c.Compile(modules); c.Failed() {
 		return rego.PreparedEvalQuery{}, syntax(c.Errors)
 	}
-	store := inmem.NewFromObjectWithOpts(data, inmem.OptRoundTripOnWrite(false), inmem.OptReturnASTValuesOnRead(true))
 	q, err := rego.New(
 		rego.Compiler(c),
 		rego.Store(store),
+		rego.Transaction(txn),
 		rego.ParsedQuery(ast.NewBody(ast.NewExpr(ast.RefTerm(ast.VarTerm("data"), ast.StringTerm("ward"), ast.StringTerm("run"), ast.StringTerm("decision"))))),
 		// A built-in that fails would otherwise make its rule undefined, and a
 		// deny rule that is undefined denies nothing.
 		rego.StrictBuiltinErrors(true),
 		rego.Capabilities(capabilities()),
-	).PrepareForEval(context.Background())
+	).PrepareForEval(ctx)
 	if err != nil {
 		return q, syntax(err)
 	}

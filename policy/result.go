@@ -21,21 +21,21 @@ const (
 
 var errLarge = fmt.Errorf("the policy's decision has more than %d values", maxTerms)
 
-// small reports whether t has at most maxTerms values in it, counting n up.
+// small reports whether t has at most left values in it, counting left down.
 // Values share parts: sixty lines of Rego can make one that takes no memory
 // and never ends when it is written out.
-func small(t *ast.Term, n *int) bool {
-	if *n++; *n > maxTerms {
+func small(t *ast.Term, left *int) bool {
+	if *left--; *left < 0 {
 		return false
 	}
 	switch v := t.Value.(type) {
 	case *ast.Array:
-		return !v.Until(func(e *ast.Term) bool { return !small(e, n) })
+		return !v.Until(func(e *ast.Term) bool { return !small(e, left) })
 	case ast.Set:
 		// Before iterating, which sorts.
-		return v.Len() <= maxTerms && !v.Until(func(e *ast.Term) bool { return !small(e, n) })
+		return v.Len() <= *left && !v.Until(func(e *ast.Term) bool { return !small(e, left) })
 	case ast.Object:
-		return v.Len() <= maxTerms && !v.Until(func(k, e *ast.Term) bool { return !small(k, n) || !small(e, n) })
+		return v.Len() <= *left && !v.Until(func(k, e *ast.Term) bool { return !small(k, left) || !small(e, left) })
 	}
 	return true
 }
