@@ -114,6 +114,34 @@ func TestACrashBetweenReserveAndIntentLeavesARecordAndNothingElse(t *testing.T) 
 	}
 }
 
+func TestARunHasOneOutcomeAlsoWhenTheMonitorDiesAfterRecordingIt(t *testing.T) {
+	e, r := newEngine(t)
+	s := reserveOne(t, e, "late")
+	run := s.container.ID
+	if err := sandbox.WriteStatus(s.dir, sandbox.Status{Phase: sandbox.PhaseRunning}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.log.Append(t.Context(), audit.Record{Type: audit.RunExit, Run: run, Data: audit.Exit{Code: 7}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.lock.Unlock(); err != nil {
+		t.Fatal(err)
+	}
+	c, err := e.Find(t.Context(), "late")
+	if err != nil || c.Status.Phase != sandbox.PhaseExited || c.Status.Exit.Code != 7 {
+		t.Fatalf("%+v %v", c.Status, err)
+	}
+	outcomes := 0
+	if err := audit.Read(r.cfg.Layout.Audit(), 0, func(en audit.Entry) error {
+		if en.Run == run {
+			outcomes++
+		}
+		return nil
+	}); err != nil || outcomes != 1 {
+		t.Fatalf("%d outcomes, %v", outcomes, err)
+	}
+}
+
 func TestHalfMadeAndHalfRemovedDirectoriesGo(t *testing.T) {
 	e, r := newEngine(t)
 	for _, suffix := range []string{newSuffix, goneSuffix} {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
@@ -79,24 +80,59 @@ func (e *Engine) reapOne(ctx context.Context, id string) error {
 	return nil
 }
 
-// lost records that nobody saw the run end, then cleans up after it.
+// lost puts an end to a run whose monitor is gone: it cleans up after it, and
+// records that nobody saw it end unless its end is on record already. Every
+// run has one outcome, also when the monitor died between recording the exit
+// and saying so.
 func (e *Engine) lost(ctx context.Context, c *Container) error {
 	phase := string(c.Status.Phase)
 	if phase == "" {
 		phase = "reserved"
 	}
 	if err := sandbox.Clean(c.ID, e.layout.runtime(c.ID)); err != nil {
-		return fault.Wrap(fault.Internal, "containers.clean", err, "")
-	}
-	rec := audit.Record{Type: audit.RunLost, Run: c.ID, Actor: audit.Caller(), Data: audit.Lost{Phase: phase}}
-	if err := e.append(ctx, rec); err != nil {
-		return err
+		return fault.Wrap(fault.Internal, "containers.clean", err, "end what still runs in its cgroup")
 	}
 	s := c.Status
 	s.Phase, s.Finished = sandbox.PhaseExited, time.Now().UTC()
 	s.Exit = &sandbox.Exit{Code: lostCode, Error: "lost: its monitor ended without a word", Started: s.Started, Finished: s.Finished}
+	exit, over, err := e.outcome(c.ID)
+	if err != nil {
+		return err
+	}
+	if exit != nil {
+		s.Exit.Code, s.Exit.Signal, s.Exit.OOMKilled, s.Exit.Error = exit.Code, exit.Signal, exit.OOM, exit.Error
+	}
+	if !over {
+		err := e.append(ctx, audit.Record{Type: audit.RunLost, Run: c.ID, Actor: audit.Caller(), Data: audit.Lost{Phase: phase}})
+		if err != nil {
+			return err
+		}
+	}
 	c.Status = s
 	return sandbox.WriteStatus(e.layout.container(c.ID), s)
+}
+
+// outcome says whether the log has an end of this run, and the exit if that is
+// what it is. It reads the whole log, which only what a crash left behind
+// costs.
+func (e *Engine) outcome(run string) (exit *audit.Exit, over bool, err error) {
+	err = audit.Read(e.layout.Audit(), 0, func(en audit.Entry) error {
+		if en.Run != run {
+			return nil
+		}
+		switch en.Type {
+		case audit.RunExit:
+			exit, over = &audit.Exit{}, true
+			return json.Unmarshal(en.Data, exit)
+		case audit.RunDenied, audit.RunLost:
+			over = true
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, false, fault.Wrap(fault.Unrecorded, "audit.read", err, "see ward audit verify")
+	}
+	return exit, over, nil
 }
 
 // dispose removes a container's files. The rename first makes it vanish as a
