@@ -96,10 +96,10 @@ func (s *Store) Attach(ctx context.Context, a Attachment) error {
 	}
 	w, err := s.begin(ctx)
 	if err != nil {
-		return err
+		return diskFault(err)
 	}
 	defer w.end()
-	return s.attach(a)
+	return diskFault(s.attach(a))
 }
 
 // attach is Attach for a caller who has begun work and checked a.

@@ -31,6 +31,11 @@ type ImportOptions struct {
 // gzip or zstd) and names it ref. The archive is unpacked as it is read, so a
 // hostile one is refused here, whole, and nothing of it stays.
 func (s *Store) Import(ctx context.Context, archive io.Reader, ref string, opt ImportOptions) (Image, error) {
+	img, err := s.importImage(ctx, archive, ref, opt)
+	return img, diskFault(err)
+}
+
+func (s *Store) importImage(ctx context.Context, archive io.Reader, ref string, opt ImportOptions) (Image, error) {
 	r, err := parseReference(ref)
 	if err != nil {
 		return Image{}, err

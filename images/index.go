@@ -53,8 +53,11 @@ func (s *Store) changeIndex(ctx context.Context, change func(*v1.IndexManifest) 
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	l, err := fsx.WaitLock(ctx, s.path("locks", "index"))
-	if err != nil {
+	if errors.Is(err, fsx.ErrLocked) {
 		return fault.Wrap(fault.Unavailable, "image.store-busy", err, "try again")
+	}
+	if err != nil {
+		return diskFault(err)
 	}
 	defer l.Unlock()
 	idx, err := s.readIndex()
@@ -68,7 +71,7 @@ func (s *Store) changeIndex(ctx context.Context, change func(*v1.IndexManifest) 
 	if err != nil {
 		return err
 	}
-	return fsx.WriteFile(s.path("index.json"), b, 0o600)
+	return diskFault(fsx.WriteFile(s.path("index.json"), b, 0o600))
 }
 
 // setRef makes ref name d in idx. The image that lost the name stays, under

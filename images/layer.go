@@ -50,7 +50,15 @@ const sealVersion = 1
 // changed deeper inside by somebody with the store owner's rights: the warm
 // path reads no layer. A mismatch is fault.Invalid, rule "image.layer-changed";
 // Pull puts the changed directory aside so that the next Unpack makes a new one.
+//
+// Remove deletes layers of images that are not in use: who is going to mount
+// these must be seen by its inUse before calling Unpack.
 func (s *Store) Unpack(ctx context.Context, img Image) ([]string, error) {
+	dirs, err := s.unpack(ctx, img)
+	return dirs, diskFault(err)
+}
+
+func (s *Store) unpack(ctx context.Context, img Image) ([]string, error) {
 	if len(img.Layers) == 0 || len(img.Layers) > maxLayers {
 		return nil, fault.New(fault.Invalid, "image.bounds", fmt.Sprintf("image %s has %d layers", img.Reference, len(img.Layers)), "resolve the image first")
 	}

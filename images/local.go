@@ -31,7 +31,7 @@ func (s *Store) Inspect(ctx context.Context, ref string) (Image, []byte, error) 
 	}
 	idx, err := s.readIndex()
 	if err != nil {
-		return Image{}, nil, err
+		return Image{}, nil, diskFault(err)
 	}
 	e, err := find(idx, ref)
 	if err != nil {
@@ -39,7 +39,7 @@ func (s *Store) Inspect(ctx context.Context, ref string) (Image, []byte, error) 
 	}
 	img, config, err := s.load(e)
 	if err != nil {
-		return Image{}, nil, fmt.Errorf("image %s: %w", e.Annotations[keyRef], err)
+		return Image{}, nil, diskFault(fmt.Errorf("image %s: %w", e.Annotations[keyRef], err))
 	}
 	return img, config, nil
 }

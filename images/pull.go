@@ -29,6 +29,11 @@ type PullOptions struct {
 // they should are fault.Invalid with rule "image.digest". On any error the
 // name keeps what it had.
 func (s *Store) Pull(ctx context.Context, ref string, opt PullOptions) (Image, error) {
+	img, err := s.pull(ctx, ref, opt)
+	return img, diskFault(err)
+}
+
+func (s *Store) pull(ctx context.Context, ref string, opt PullOptions) (Image, error) {
 	r, err := parseReference(ref)
 	if err != nil {
 		return Image{}, err
@@ -177,5 +182,5 @@ func (s *Store) fetchLayer(ctx context.Context, repo *repository, l v1.Descripto
 		return "", err
 	}
 	defer rc.Close()
-	return "fetched", remoteFault("blob "+l.Digest.String(), s.storeBlob(rc, l.Digest, l.Size))
+	return "fetched", s.storeBlob(classed{rc, "blob " + l.Digest.String()}, l.Digest, l.Size)
 }

@@ -54,9 +54,18 @@ func (s *Store) openRepository(ctx context.Context, repo name.Repository, scope 
 	return &repository{repo, &http.Client{Transport: t, CheckRedirect: fewRedirects}, base}, nil
 }
 
-func fewRedirects(_ *http.Request, via []*http.Request) error {
+// fewRedirects follows a registry to its storage, but not from the network
+// into this machine or a private one: what is asked there would be asked with
+// our rights (a cloud's metadata service, a neighbour's admin port).
+func fewRedirects(r *http.Request, via []*http.Request) error {
 	if len(via) >= 5 {
 		return errors.New("more than five redirects")
+	}
+	from, to := via[0].URL.Hostname(), r.URL.Hostname()
+	ip := net.ParseIP(to)
+	inward := loopback(to) || ip != nil && (ip.IsPrivate() || ip.IsLinkLocalUnicast() || ip.IsUnspecified())
+	if inward && to != from && !loopback(from) {
+		return fault.New(fault.Denied, "registry.redirect", fmt.Sprintf("%s redirects to %s, which is not on its side of the network", from, to), "use a registry whose storage has a public address or its own name")
 	}
 	return nil
 }
@@ -199,6 +208,21 @@ func (r *repository) blob(ctx context.Context, h v1.Hash) (io.ReadCloser, error)
 		return nil, remoteFault("blob "+h.String(), err)
 	}
 	return resp.Body, nil
+}
+
+// classed makes trouble with what is read remote trouble, so that trouble with
+// where it is written is not taken for it.
+type classed struct {
+	r    io.Reader
+	what string
+}
+
+func (c classed) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	if err != nil && err != io.EOF {
+		err = remoteFault(c.what, err)
+	}
+	return n, err
 }
 
 // smallBlob fetches a blob of at most limit bytes whole and verifies it.

@@ -49,7 +49,7 @@ func (s *Store) Remove(ctx context.Context, ref string, inUse func(digest string
 	if err != nil {
 		return nil, err
 	}
-	return removed, s.collect()
+	return removed, diskFault(s.collect())
 }
 
 // byName says whether find would find ref as a name.

@@ -66,11 +66,11 @@ func Open(cfg Config) (*Store, error) {
 		return s, nil
 	}
 	if err := os.MkdirAll(cfg.Dir, 0o711); err != nil {
-		return nil, fmt.Errorf("image store: %w", err)
+		return nil, diskFault(fmt.Errorf("image store: %w", err))
 	}
 	for _, d := range []string{"blobs/sha256", "layers", "attachments", "tmp", "locks", "damaged"} {
 		if err := os.MkdirAll(s.path(d), 0o700); err != nil {
-			return nil, fmt.Errorf("image store: %w", err)
+			return nil, diskFault(fmt.Errorf("image store: %w", err))
 		}
 	}
 	// Last, so that its presence says that all the rest is there.
@@ -89,6 +89,20 @@ func setDefault[T int | int64](v *T, def T) {
 
 func (s *Store) path(elem ...string) string {
 	return filepath.Join(append([]string{s.cfg.Dir}, elem...)...)
+}
+
+// diskFault classifies trouble with the store's own file system.
+func diskFault(err error) error {
+	var known *fault.Error
+	switch {
+	case err == nil || errors.As(err, &known):
+		return err
+	case errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT):
+		return fault.Wrap(fault.Unavailable, "image.no-space", err, "free some space, for example with ward rmi")
+	case errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS):
+		return fault.Wrap(fault.Unavailable, "image.store-access", err, "run as the user the image store belongs to, or name another with --root")
+	}
+	return err
 }
 
 // work is held by whoever has things in tmp/ or relies on blobs that no index
