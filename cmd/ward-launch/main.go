@@ -1,3 +1,9 @@
+// The runtime would otherwise read the cgroup's processor limit at each of this
+// program's three starts, and keep the files open in the monitor.
+
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 // Ward-launch starts one container and stays as its monitor. It is started by
 // ward with a sealed plan and receipt on inherited descriptors, and is of no
 // use on a command line.

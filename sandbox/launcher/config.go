@@ -120,8 +120,14 @@ func containerMounts(p sandbox.Plan, s *scratch) []*configs.Mount {
 		m("tmpfs", "/dev/shm", plain, "mode=1777,size="+strconv.FormatInt(sandbox.TmpfsSize, 10)),
 		m("mqueue", "/dev/mqueue", plain, ""),
 		sysMount(p),
-		m("cgroup", "/sys/fs/cgroup", shared, ""),
 	}
+	if !cgroups.IsCgroup2UnifiedMode() {
+		// libcontainer leaves the directory above the version 1 hierarchies
+		// writable, but makes every tmpfs of this list read-only at the end,
+		// by its path: this one, soon covered, stands in for it.
+		all = append(all, m("tmpfs", "/sys/fs/cgroup", shared, "mode=755,size=4k"))
+	}
+	all = append(all, m("cgroup", "/sys/fs/cgroup", shared, ""))
 	taken := map[string]bool{}
 	for _, pm := range p.Mounts {
 		taken[pm.Target] = true

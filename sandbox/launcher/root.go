@@ -28,7 +28,19 @@ func buildRoot(p sandbox.Plan, s *scratch) error {
 	if err != nil {
 		return err
 	}
-	upper, work, err := upperDirs(p, s)
+	base := s.dir
+	if p.Root.Writable {
+		base = p.Host.ContainerDir
+	}
+	// Through a mount of its own that is nowhere in the tree: the overlay
+	// shows the names of these directories to the container. Like the layers'
+	// it ends when its descriptor is closed.
+	tree, err := unix.OpenTree(unix.AT_FDCWD, base, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("open_tree: %w", err)
+	}
+	defer unix.Close(tree)
+	upper, work, err := upperDirs(tree, p.IDMap)
 	defer closeFiles([]*os.File{upper, work})
 	if err != nil {
 		return err
@@ -80,33 +92,30 @@ func mapLayer(path string, userns *os.File) (*os.File, error) {
 // upperDirs returns the directories the container writes to: kept with the
 // container for a writable root, else on the private scratch, where only the
 // mount points libcontainer makes end up.
-func upperDirs(p sandbox.Plan, s *scratch) (upper, work *os.File, err error) {
-	base := s.dir
-	if p.Root.Writable {
-		base = p.Host.ContainerDir
-	}
-	if upper, err = ownedDir(filepath.Join(base, "upper"), p.IDMap); err != nil {
+func upperDirs(tree int, m sandbox.IDMap) (upper, work *os.File, err error) {
+	if upper, err = ownedDir(tree, "upper", m); err != nil {
 		return nil, nil, err
 	}
-	if work, err = ownedDir(filepath.Join(base, "work"), p.IDMap); err != nil {
+	if work, err = ownedDir(tree, "work", m); err != nil {
 		return upper, nil, err
 	}
 	return upper, work, nil
 }
 
-// ownedDir returns the directory at path, made if it is not there, belonging
-// to the container's root.
-func ownedDir(path string, m sandbox.IDMap) (*os.File, error) {
-	if err := os.Mkdir(path, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-		return nil, err
+// ownedDir returns the directory name in dir, made if it is not there,
+// belonging to the container's root.
+func ownedDir(dir int, name string, m sandbox.IDMap) (*os.File, error) {
+	if err := unix.Mkdirat(dir, name, 0o755); err != nil && !errors.Is(err, unix.EEXIST) {
+		return nil, fmt.Errorf("make %s: %w", name, err)
 	}
-	d, err := os.OpenFile(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("open %s: %w", name, err)
 	}
+	d := os.NewFile(uintptr(fd), name)
 	err = d.Chown(int(m.Base), int(m.Base))
 	if err == nil {
-		err = d.Chmod(0o755) // Mkdir's was subject to the umask
+		err = d.Chmod(0o755) // Mkdirat's was subject to the umask
 	}
 	if err != nil {
 		d.Close()
