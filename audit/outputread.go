@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"time"
 
@@ -45,12 +46,16 @@ func OpenOutput(path string) (*OutputReader, error) {
 // reading never silently stops short.
 func (r *OutputReader) Next() (Chunk, error) {
 	for {
-		if r.sc == nil { // at the start, and again after each end of file
-			r.sc = newScanner(io.NewSectionReader(r.f, r.off, 1<<62), r.off)
+		fresh := r.sc == nil
+		if fresh {
+			r.sc = newScanner(io.NewSectionReader(r.f, r.off, math.MaxInt64-r.off), r.off)
 		}
 		f, err := r.sc.next()
 		if err != nil {
 			r.sc = nil
+			if !fresh {
+				continue // what was buffered may be older than the file is now
+			}
 			return Chunk{}, r.located(err)
 		}
 		at := r.off
@@ -63,6 +68,9 @@ func (r *OutputReader) Next() (Chunk, error) {
 		}
 		if f.kind != kindChunk || len(f.payload) < chunkHead || len(f.payload) > chunkHead+maxChunk {
 			return Chunk{}, r.damage(ClassFrame, at, "frame of kind %d out of place", f.kind)
+		}
+		if s := Stream(f.payload[0]); s != Stdout && s != Stderr {
+			return Chunk{}, r.damage(ClassFrame, at, "chunk of %v", s)
 		}
 		head, body := f.payload[:chunkHead], f.payload[chunkHead:]
 		c := Chunk{
