@@ -7,7 +7,7 @@ import "encoding/json"
 const exampleInput = `{
   "version": 1,
   "point": "run",
-  "now": "2026-01-02T03:04:05Z",
+  "now": "2026-01-02T12:00:00Z",
   "actor": {"uid": 1000, "loginuid": 1000, "pid": 4242, "exe": "/usr/bin/ward", "tty": "pts/0"},
   "image": {
     "ref": "registry.example/team/app:1.2",

@@ -108,8 +108,10 @@ func (g *grants) readImages(s source, v any) error {
 	}
 	g.images = map[string]scope{}
 	for _, pattern := range sorted(m) {
-		if pattern == "" || strings.ContainsAny(pattern, "@ ") {
-			return badGrants(s, "image pattern %q is not HOST/REPOSITORY, with * and **", pattern)
+		// The characters of names, and the star: what else a glob could be made
+		// of either never matches or fails when it is first tried.
+		if pattern == "" || strings.Trim(pattern, "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ._-/:*") != "" || strings.Contains(path.Base(pattern), ":") {
+			return badGrants(s, "image pattern %q is not HOST/REPOSITORY, with * and **, without tag", pattern)
 		}
 		members, ok := m[pattern].(map[string]any)
 		if !ok {

@@ -101,7 +101,7 @@ func test(ctx context.Context, w io.Writer, dir string, sources, more []source) 
 			counted <- r
 		}
 	}()
-	report := tester.PrettyReporter{Output: w, FailureLine: true}
+	report := tester.PrettyReporter{Output: w}
 	if err := report.Report(counted); err != nil {
 		return err
 	}

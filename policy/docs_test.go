@@ -1,0 +1,137 @@
+package policy_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/ward-project/ward/policy"
+)
+
+const page = "../docs/policy.md"
+
+// blocks are the page's examples: what follows the language, and the text.
+func blocks(t *testing.T) map[string]string {
+	t.Helper()
+	b, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]string{}
+	for _, m := range regexp.MustCompile("(?ms)^```(.*?)\n(.*?)^```$").FindAllStringSubmatch(string(b), -1) {
+		if _, twice := out[m[1]]; twice {
+			t.Fatalf("two examples are %q", m[1])
+		}
+		out[m[1]] = m[2]
+	}
+	return out
+}
+
+func sample(t *testing.T, info string) string {
+	t.Helper()
+	text, ok := blocks(t)[info]
+	if !ok {
+		t.Fatalf("%s has no example %q", page, info)
+	}
+	return text
+}
+
+func TestPageNamesEveryCode(t *testing.T) {
+	b, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("rego/messages.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var messages map[string]any
+	if err := json.Unmarshal(text, &messages); err != nil {
+		t.Fatal(err)
+	}
+	for code := range messages {
+		if !bytes.Contains(b, []byte("`"+code+"`")) {
+			t.Errorf("%s does not name %s", page, code)
+		}
+	}
+}
+
+func TestPageGrants(t *testing.T) {
+	e := open(t, "grants.json", sample(t, "json file=grants.json"))
+	for _, change := range []func(*policy.Input){
+		mounts(bind("/srv/data/x", false), bind("/etc/ssl/certs", true)), caps("CAP_SYS_PTRACE"), network("host"),
+		func(in *policy.Input) { in.Image.Repo = "db/postgres"; caps("CAP_CHOWN")(in) },
+	} {
+		if d := decide(t, e, with(change)); !d.Allowed() {
+			t.Error(d.Reasons())
+		}
+	}
+	denied(t, decide(t, e, with(mounts(bind("/etc/ssl/certs", false)))), "baseline.host-path")
+	denied(t, decide(t, e, with(caps("CAP_CHOWN"))), "restricted.capabilities")
+
+	e = open(t, "grants.yaml", sample(t, "yaml file=grants.yaml"))
+	pages := with(mounts(bind("/srv/www", true)))
+	denied(t, decide(t, e, pages), "baseline.host-path")
+	pages.Image.Repo = "web/nginx"
+	if d := decide(t, e, pages); !d.Allowed() {
+		t.Error(d.Reasons())
+	}
+}
+
+func TestPageRulesPassTheirTests(t *testing.T) {
+	files := []string{"site.rego", sample(t, "rego file=site.rego"), "registries.json", sample(t, "json file=registries.json"),
+		"site_test.rego", sample(t, "rego file=site_test.rego")}
+	var out strings.Builder
+	if err := open(t, files...).Test(t.Context(), &out); err != nil || !strings.Contains(out.String(), "PASS: 5/5") {
+		t.Fatalf("%v\n%s", err, out.String())
+	}
+	if d := decide(t, open(t, files...), good()); d.Allowed() || codes(d.Reasons())[0] != "site.night" {
+		t.Fatal(d.Reasons()) // good is at three in the morning, by root inside
+	}
+}
+
+func TestPageDecision(t *testing.T) {
+	e := open(t, "decision.rego", sample(t, "rego file=decision.rego"))
+	denied(t, decide(t, e, with(network("host"))), "baseline.host-namespaces")
+	debug := with(func(in *policy.Input) { in.Run.Network, in.Image.Repo, in.Actor.LoginUID = "host", "debug/tools", 1000 })
+	if d := decide(t, e, debug); !d.Allowed() || len(d.Warnings()) != 1 {
+		t.Fatal(d.Reasons())
+	}
+	if d := decide(t, e, good()); !d.Allowed() {
+		t.Fatal(d.Reasons())
+	}
+}
+
+func TestPageShowsWhatIsPrinted(t *testing.T) {
+	e, err := policy.Open(policy.Config{Dir: "/etc/ward/policy.d"})
+	if err != nil || len(e.Revision()) == 0 {
+		t.Fatal(err)
+	}
+	if entries, err := os.ReadDir("/etc/ward/policy.d"); err == nil && len(entries) > 0 {
+		t.Skip("this machine has a policy of its own")
+	}
+	d := decide(t, e, with(mounts(policy.Mount{Type: "bind", Source: "/srv/data", Target: "/data"})))
+	var text strings.Builder
+	if err := d.WriteText(&text); err != nil {
+		t.Fatal(err)
+	}
+	got := regexp.MustCompile(`revision [0-9a-f]{12}`).ReplaceAllString(text.String(), "revision REVISION")
+	if want := sample(t, "text decision=host-bind"); got != want {
+		t.Errorf("printed:\n%s\npage:\n%s", got, want)
+	}
+	b, err := json.Marshal(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pretty bytes.Buffer
+	if err := json.Indent(&pretty, b, "", "  "); err != nil {
+		t.Fatal(err)
+	}
+	shown := strings.NewReplacer(d.Revision(), "REVISION", d.InputDigest(), "sha256:…").Replace(pretty.String()) + "\n"
+	if want := sample(t, "json decision=host-bind"); shown != want {
+		t.Errorf("printed:\n%s\npage:\n%s", shown, want)
+	}
+}
