@@ -3,17 +3,21 @@ package engine
 import (
 	"crypto/rand"
 	"fmt"
-	"regexp"
 
 	"github.com/ward-project/ward/internal/fault"
 )
 
-// Docker's rule for names (moby daemon/names), which keeps them usable as
-// host names' neighbours, file names and words in a shell.
-var nameRule = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
-
+// checkName holds Docker's rule for names (moby daemon/names), which keeps them
+// usable as neighbours of host names, as file names and as words in a shell.
+// Written out: compiling the pattern would cost every start of the program.
 func checkName(name string) error {
-	if nameRule.MatchString(name) {
+	ok := len(name) > 0 && len(name) <= 128
+	for i := 0; ok && i < len(name); i++ {
+		c := name[i]
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		ok = letter || i > 0 && (c == '_' || c == '.' || c == '-')
+	}
+	if ok {
 		return nil
 	}
 	return fault.New(fault.Invalid, "run.name", fmt.Sprintf("%.64q is not a container name", name),
