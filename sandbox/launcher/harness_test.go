@@ -168,7 +168,11 @@ func (r *rig) launch(p sandbox.Plan, io sandbox.Stdio) (*sandbox.Running, error)
 	proc, err := r.launcher.Launch(ctx, b, r.intend(p.Run, b), io, nil)
 	r.t.Cleanup(func() { r.clean(p) })
 	if err == nil {
-		r.t.Cleanup(func() { unix.Kill(proc.MonitorPID(), 0) })
+		r.t.Cleanup(func() {
+			if running(proc.MonitorPID()) { // only after a failure
+				unix.Kill(proc.MonitorPID(), unix.SIGKILL)
+			}
+		})
 	}
 	return proc, err
 }

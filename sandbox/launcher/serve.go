@@ -43,7 +43,7 @@ func listen(m *monitor) (*server, error) {
 		return nil, fmt.Errorf("runtime directory: %w", err)
 	}
 	defer dir.Close()
-	unix.Umask(0o077) // a socket has its mode from birth or not at all
+	unix.Umask(0o177) // a socket has its mode from birth or not at all
 	// Through a descriptor: a socket's path may have 107 bytes only.
 	name := filepath.Join("/proc/self/fd", strconv.Itoa(int(dir.Fd())), sandbox.MonitorSocket)
 	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: name, Net: "unixpacket"})
