@@ -98,6 +98,17 @@ func checkpointText(origin string, size int64, root tlog.Hash) string {
 	return fmt.Sprintf("%s\n%d\n%s\n", origin, size, root)
 }
 
+// verifyOwn is verify for the holder of the key. Ed25519 signatures are
+// deterministic: signing again and comparing is several times cheaper than
+// verifying, above all in a process that has done neither yet.
+func (c commit) verifyOwn(signer note.Signer, known note.Verifiers) error {
+	n, err := note.Sign(&note.Note{Text: c.text}, signer)
+	if err == nil && bytes.Equal(n, c.note) {
+		return nil
+	}
+	return c.verify(known) // says what is wrong, or allows more signatures
+}
+
 // signCommit makes the commit of t.
 func signCommit(t tree, signer note.Signer) (commit, error) {
 	root := t.root()

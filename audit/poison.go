@@ -66,7 +66,7 @@ func (l *Log) supersede() error {
 	if err != nil {
 		return err
 	}
-	if err := c.verify(l.verifier); err != nil {
+	if err := c.verifyOwn(l.signer, l.verifier); err != nil {
 		return l.damage(signatureClass(err), end, "last checkpoint on disk: %v", err)
 	}
 	lost, err := readFrom(path, end)

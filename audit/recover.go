@@ -36,7 +36,7 @@ func (l *Log) recover(size int64) error {
 	if end < l.end || c.tree.size < l.tree.size {
 		return l.damage(ClassRollback, end, "commit of size %d is gone", l.tree.size)
 	}
-	if err := c.verify(l.verifier); err != nil {
+	if err := c.verifyOwn(l.signer, l.verifier); err != nil {
 		return l.damage(signatureClass(err), end, "last checkpoint: %v", err)
 	}
 	l.tree, l.end = c.tree, end

@@ -236,7 +236,7 @@ func (l *Log) tail(size int64) (commit, error) {
 	if err != nil {
 		return c, err
 	}
-	return c, c.verify(l.verifier)
+	return c, c.verifyOwn(l.signer, l.verifier)
 }
 
 var errNoCommit = errors.New("segment does not end in a commit")
