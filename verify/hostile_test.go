@@ -125,6 +125,7 @@ func TestHostileCosign(t *testing.T) {
 		{"empty annotation", "trust.malformed", annotated(good, "")},
 		{"truncated base64", "trust.malformed", annotated(good, sig[:len(sig)-3])},
 		{"base64 in lines", "trust.malformed", annotated(good, sig[:10]+"\n"+sig[10:])},
+		{"base64 with stray bits", "trust.malformed", strayBits(t, k)},
 		{"base64 and more", "trust.malformed", annotated(good, sig+"!")},
 		{"short signature", "trust.wrong-key", annotated(good, base64.StdEncoding.EncodeToString(raw[:len(raw)-3]))},
 		{"flipped bit", "trust.wrong-key", annotated(good, base64.StdEncoding.EncodeToString(append(raw[:len(raw)-1:len(raw)-1], raw[len(raw)-1]^1)))},
@@ -173,6 +174,8 @@ func TestHostileBundle(t *testing.T) {
 		}
 		return v.DSSEEnvelope.Signatures[0].Sig
 	}
+	untyped := good
+	untyped.MediaType = "application/json"
 	strangers := stranger.bundleOf(t, inToto, statementOf(imageDigest))
 	judgeAll(t, k, good, []hostileCase{
 		{"altered statement", "trust.wrong-key", replaced(altered, b64(statementOf(otherDigest)), b64(statementOf(imageDigest)))},
@@ -189,6 +192,7 @@ func TestHostileBundle(t *testing.T) {
 		{"unknown field", "trust.malformed", replaced(good, `{"dsse`, `{"expires":1,"dsse`)},
 		{"duplicate field", "trust.malformed", replaced(good, `{"dsseEnvelope"`, `{"mediaType":"x","dsseEnvelope"`)},
 		{"second spelling", "trust.malformed", replaced(good, `{"dsseEnvelope"`, `{"media_type":"x","dsseEnvelope"`)},
+		{"media type", "trust.malformed", untyped},
 		{"no key", "trust.malformed", replaced(good, `{"publicKey":{"hint":"x"}}`, `{}`)},
 		{"certificate", "trust.wrong-key", replaced(good, `"publicKey":{"hint":"x"}`, `"certificate":{"rawBytes":"`+selfSigned(t)+`"}`)},
 		{"certificate chain", "trust.malformed", replaced(good, `"publicKey":{"hint":"x"}`, `"x509CertificateChain":{"certificates":[{"rawBytes":"`+selfSigned(t)+`"}]}`)},
@@ -207,6 +211,15 @@ func TestHostileBundle(t *testing.T) {
 		{"other digest", "trust.wrong-digest", altered},
 		{"stranger", "trust.wrong-key", strangers},
 	})
+}
+
+func TestKeylessSaysSo(t *testing.T) {
+	k := newKey(t)
+	m := replaced(k.bundleOf(t, inToto, statementOf(imageDigest)), `"publicKey":{"hint":"x"}`, `"certificate":{"rawBytes":"`+selfSigned(t)+`"}`)
+	e, err := trusting(t, k, "**").Verify(t.Context(), subject(), []verify.Material{m})
+	if f := refused(t, e, err, fault.Unverified, "trust.wrong-key"); !strings.Contains(f.Cause, "keyless") {
+		t.Fatal(f.Cause)
+	}
 }
 
 // The hint in a bundle is not signed; it must neither help nor harm.
@@ -274,6 +287,23 @@ func selfSigned(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return base64.StdEncoding.EncodeToString(der)
+}
+
+// strayBits spells a good signature differently: the bits that the last
+// character has to spare are set.
+func strayBits(t *testing.T, k keyPair) verify.Material {
+	t.Helper()
+	for {
+		m := k.sign(t, verify.KindCosign, imageDigest)
+		sig := m.Annotations[sigAnnotation]
+		body := strings.TrimRight(sig, "=")
+		if len(body) == len(sig) {
+			continue // nothing to spare: an ECDSA signature's length varies
+		}
+		const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+		last := alphabet[strings.IndexByte(alphabet, body[len(body)-1])|1]
+		return annotated(m, body[:len(body)-1]+string(last)+sig[len(body):])
+	}
 }
 
 // messageSignature is what cosign sign-blob makes of the manifest.
