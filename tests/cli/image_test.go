@@ -56,7 +56,7 @@ func oddity(kind string) ([]tar.Header, error) {
 }
 
 // publish REF KIND: puts an image into a registry as a stranger would, with
-// tools that check nothing. KIND is an oddity of its layer, or huge-manifest.
+// tools that check nothing. KIND is an oddity of its layer.
 func (s *script) publish(ts *testscript.TestScript, _ bool, args []string) {
 	ref, err := name.ParseReference(args[0], name.Insecure)
 	ts.Check(err)
@@ -65,10 +65,6 @@ func (s *script) publish(ts *testscript.TestScript, _ bool, args []string) {
 		kind = args[1]
 	}
 	var img v1.Image = empty.Image
-	var oversize int
-	if kind == "huge-manifest" {
-		oversize, kind = 5<<20, ""
-	}
 	extra, err := oddity(kind)
 	ts.Check(err)
 	file := filepath.Join(s.ward.Dir, "published.tar")
@@ -84,9 +80,6 @@ func (s *script) publish(ts *testscript.TestScript, _ bool, args []string) {
 	cfg.OS, cfg.Architecture = "linux", "amd64"
 	img, err = mutate.ConfigFile(img, cfg)
 	ts.Check(err)
-	if oversize > 0 {
-		img, _ = mutate.Annotations(img, map[string]string{"padding": strings.Repeat("x", oversize)}).(v1.Image)
-	}
 	ts.Check(remote.Write(ref, img))
 }
 

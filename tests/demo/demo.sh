@@ -45,13 +45,17 @@ fail() { echo "demo: $*" >&2; exit 1; }
 out=
 show() { show_exit 0 "$@"; }
 show_exit() {
-  local want=$1 got=0
+  local want=$1 got=0 word line=
   shift
-  local line
-  line=$(printf '%q ' "$@")
-  printf '%s$ %s%s\n' "$dim" "${line//$dir\//}" "$off"
+  for word; do
+    [[ $word =~ ^[A-Za-z0-9_./:=@+,-]+$ ]] || word="'$word'"
+    line+="$word "
+  done
+  line=${line//"$bin/"/}
+  line=${line//"$dir/"/}
+  printf '%s$ %s%s\n' "$dim" "${line% }" "$off"
   out=$("$@" 2>&1) || got=$?
-  [ -z "$out" ] || sed -e "s#$dir/##g" -e 's/^/    /' <<<"$out"
+  [ -z "$out" ] || sed -E -e "s#$dir/##g" -e 's/(.{600}).{20,}/\1 …/' -e 's/^/    /' <<<"$out"
   [ "$got" = "$want" ] || fail "expected exit $want, got $got"
   [ "$want" = 0 ] || printf '    %s(exit %s)%s\n' "$dim" "$got" "$off"
 }
@@ -157,6 +161,7 @@ cd third-party
 show env -i "$bin/ward" --root nothing-here audit verify --receipt receipt --key log.pub
 expect 'proved: record'
 expect 'run.intent'
+printf '%s$ # one letter of the receipt changed%s\n' "$dim" "$off"
 sed -i 's/busybox/busyb0x/' receipt
 show_exit 5 env -i "$bin/ward" --root nothing-here audit verify --receipt receipt --key log.pub
 cd ..
@@ -165,6 +170,12 @@ step "Nothing is left"
 show ward rm demo-greedy
 show ward ps -a
 reject demo-greedy
+! grep -F "$dir" /proc/self/mountinfo || fail "a mount is left"
+for run in $(ward audit log --format json | grep -oE '"run":"[0-9a-f]{64}"' | cut -d'"' -f4 | sort -u); do
+  left=$(find /sys/fs/cgroup -type d -name "*$run*" 2>/dev/null || true)
+  [ -z "$left" ] || fail "a control group is left: $left"
+done
+echo "    no container, no mount, no control group; the records stay"
 show ward audit verify
 
 printf '\n%sdone: every step behaved%s\n' "$bold" "$off"

@@ -75,7 +75,12 @@ func settled(t *testing.T, w *lab.Ward, output string) {
 	if m, _ := filepath.Glob(filepath.Join(w.Root, "run/c/*")); len(m) != 0 {
 		t.Errorf("runtime directories left: %v", m)
 	}
-	w.Gone()
+	w.Gone(t)
+	if t.Failed() { // the next step begins on clean ground
+		w.Sweep()
+		_ = os.RemoveAll(filepath.Join(w.Root, "lib/containers"))
+		_ = os.Mkdir(filepath.Join(w.Root, "lib/containers"), 0o711)
+	}
 }
 
 // straced runs a ward command under strace -f; the trace is returned with
