@@ -30,6 +30,13 @@ func TestNilEngineDenies(t *testing.T) {
 	denied(t, d, "policy.undecided")
 }
 
+func TestZeroEngineDenies(t *testing.T) {
+	d, err := new(policy.Engine).Decide(t.Context(), good())
+	if err != nil || d.Allowed() {
+		t.Fatal(d, err)
+	}
+}
+
 func TestZeroInputIsRefused(t *testing.T) {
 	d, err := open(t).Decide(t.Context(), policy.Input{})
 	refused(t, err, fault.Invalid, "policy.input")

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
@@ -36,9 +37,13 @@ type Engine struct {
 	query    rego.PreparedEvalQuery
 }
 
+// maxCompile bounds parsing and compiling local files, in wall time. A
+// megabyte of rules takes a second or two.
+const maxCompile = 10 * time.Second
+
 // Open reads and compiles the policy. Anything wrong with any file is
 // fault.Invalid, naming file and line, and no engine: a policy that is half in
-// force is not in force.
+// force is not in force. Files that take too long are fault.Unavailable.
 func Open(cfg Config) (*Engine, error) {
 	if _, ok := levelFiles[cfg.Level]; cfg.Level != "" && !ok {
 		return nil, fault.New(fault.Invalid, "policy.level", fmt.Sprintf("there is no policy level %q", cfg.Level), fmt.Sprintf("use %s or %s", Restricted, Baseline))
@@ -66,12 +71,47 @@ func Open(cfg Config) (*Engine, error) {
 	if slices.ContainsFunc(all, func(s source) bool { return s.name == decisionFile }) {
 		e.level = "custom"
 	}
-	modules, err := parse(all)
-	if err != nil {
+	local := slices.ContainsFunc(sources, func(s source) bool { return s.is(".rego") })
+	if e.query, err = prepare(all, data, local); err != nil {
 		return nil, err
 	}
-	e.query, err = compile(modules, data, !slices.ContainsFunc(sources, func(s source) bool { return s.is(".rego") }))
-	return e, err
+	return e, nil
+}
+
+// prepare parses and compiles. Neither can be interrupted, so with local files
+// it has a goroutine of its own, which is left to itself if it takes too long.
+func prepare(all []source, data map[string]any, local bool) (rego.PreparedEvalQuery, error) {
+	work := func() (rego.PreparedEvalQuery, error) {
+		modules, err := parse(all)
+		if err != nil {
+			return rego.PreparedEvalQuery{}, err
+		}
+		return compile(modules, data, !local)
+	}
+	if !local {
+		return work()
+	}
+	type outcome struct {
+		query rego.PreparedEvalQuery
+		err   error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		var o outcome
+		defer func() {
+			if p := recover(); p != nil { // a defect of OPA's, found by the file
+				o = outcome{err: syntax(fmt.Errorf("the policy engine panicked: %v", p))}
+			}
+			done <- o
+		}()
+		o.query, o.err = work()
+	}()
+	select {
+	case o := <-done:
+		return o.query, o.err
+	case <-time.After(maxCompile):
+		return rego.PreparedEvalQuery{}, fault.New(fault.Unavailable, "policy.timeout", fmt.Sprintf("the policy was not compiled after %v", maxCompile), "make the files of the policy directory smaller and simpler")
+	}
 }
 
 // rules are the Rego files that decide: those of the level, the directory's,

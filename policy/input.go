@@ -66,10 +66,11 @@ type Image struct {
 	OS       string `json:"os"`
 	Arch     string `json:"arch"`
 	// Labels, Env and User are the image configuration's.
-	Labels      map[string]string `json:"labels"`
-	Env         []string          `json:"env"`
-	User        string            `json:"user"`
-	CreatedTime time.Time         `json:"created_time"`
+	Labels map[string]string `json:"labels"`
+	Env    []string          `json:"env"`
+	User   string            `json:"user"`
+	// CreatedTime is 1970 where the image does not say.
+	CreatedTime time.Time `json:"created_time"`
 }
 
 // Run is the final specification: what will be applied, not what was asked.
@@ -171,6 +172,9 @@ func (in Input) encode() ([]byte, error) {
 		return nil, invalidInput("it has no time")
 	}
 	in.Now, in.Image.CreatedTime = in.Now.UTC(), in.Image.CreatedTime.UTC()
+	if in.Image.CreatedTime.IsZero() {
+		in.Image.CreatedTime = time.Unix(0, 0).UTC() // year 1 is not a time to Rego
+	}
 	if len(in.Evidence) == 0 {
 		in.Evidence = json.RawMessage("null")
 	}
