@@ -41,6 +41,15 @@ func TestMain(m *testing.M) {
 			_, err = s.Import(bg, f, ref, images.ImportOptions{Created: time.Unix(1, 0)})
 			return err
 		})
+	case "tag":
+		child(func(s *images.Store, ref string) error {
+			for i := range 5 {
+				if _, err := s.Tag(bg, "reg.example/x:1", fmt.Sprintf("%s-%d", ref, i)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 	case "remove":
 		child(func(s *images.Store, ref string) error {
 			_, err := s.Remove(bg, ref, nil)
@@ -250,5 +259,24 @@ func TestManyProcesses(t *testing.T) {
 	wg.Wait()
 	if must(got.Resolve(bg, two))(t).Digest != img.Digest || checkStore(t, dir, want) != 1 {
 		t.Error("removal took what another name needs")
+	}
+}
+
+// Names given by many processes at once are all there afterwards.
+func TestIndexLock(t *testing.T) {
+	s, dir := newStore(t)
+	importAs(t, s, "reg.example/x:1")
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			cmd, out := start(t, "tag", dir, fmt.Sprintf("reg.example/x:t%d", i))
+			if err := cmd.Wait(); err != nil {
+				t.Error(err, out)
+			}
+		})
+	}
+	wg.Wait()
+	if n := len(must(s.List(bg))(t)); n != 41 {
+		t.Errorf("%d names, want 41", n)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -168,9 +169,10 @@ func TestPlatforms(t *testing.T) {
 func TestCutAndFull(t *testing.T) {
 	dir := t.TempDir()
 	h := must(registry.New(dir))(t)
-	cut := "nothing"
+	var cut atomic.Value
+	cut.Store("nothing")
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodGet && strings.Contains(r.URL.Path, cut) {
+		if r.Method == http.MethodGet && strings.Contains(r.URL.Path, cut.Load().(string)) {
 			w.Header().Set("Content-Length", "4000000")
 			w.Write([]byte("half"))
 			panic(http.ErrAbortHandler)
@@ -189,11 +191,12 @@ func TestCutAndFull(t *testing.T) {
 	must(s.Push(bg, ref, images.PushOptions{}))(t)
 	o, _ := newStore(t)
 	var err error
-	for _, cut = range []string{img.ID, img.Layers[0].Digest} {
+	for _, what := range []string{img.ID, img.Layers[0].Digest} {
+		cut.Store(what)
 		_, err = o.Pull(bg, ref, images.PullOptions{})
 		refused(t, err, fault.Unavailable, "registry.unavailable")
 	}
-	cut = "nothing"
+	cut.Store("nothing")
 
 	if os.Geteuid() != 0 {
 		t.Skip("the rest needs root, to mount a small file system")

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/v1"
@@ -335,10 +336,16 @@ func TestThreeAnswers(t *testing.T) {
 func TestSignatureListingTrouble(t *testing.T) {
 	dir := t.TempDir()
 	h := must(registry.New(dir))(t)
-	var broken string
+	var broken atomic.Value
+	broken.Store("nothing")
+	var old atomic.Bool // a registry without the referrers API
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if broken != "" && strings.Contains(r.URL.Path, broken) {
+		if strings.HasSuffix(r.URL.Path, broken.Load().(string)) {
 			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		if old.Load() && strings.Contains(r.URL.Path, "/referrers/") {
+			http.NotFound(w, r)
 			return
 		}
 		h.ServeHTTP(w, r)
@@ -346,9 +353,11 @@ func TestSignatureListingTrouble(t *testing.T) {
 	defer srv.Close()
 	ref := strings.TrimPrefix(srv.URL, "http://") + "/x:1"
 	a, _ := newStore(t)
-	must(a.Import(t.Context(), bytes.NewReader(rootfs(t)), ref, images.ImportOptions{}))(t)
+	img := must(a.Import(t.Context(), bytes.NewReader(rootfs(t)), ref, images.ImportOptions{}))(t)
 	must(a.Push(t.Context(), ref, images.PushOptions{}))(t)
-	for _, broken = range []string{".sig", "/referrers/"} {
+	for i, what := range []string{".sig", "/referrers/" + img.Digest, "/manifests/sha256-" + hex(img.Digest)} {
+		broken.Store(what)
+		old.Store(i == 2)
 		s, _ := newStore(t)
 		_, err := s.Pull(t.Context(), ref, images.PullOptions{})
 		refused(t, err, fault.Unavailable, "registry.unavailable")
