@@ -2,6 +2,7 @@ package verify
 
 import (
 	"encoding/json"
+	"errors"
 	"slices"
 )
 
@@ -93,6 +94,12 @@ func (e Evidence) MarshalJSON() ([]byte, error) {
 		// Trust is the digest of the trust directory's content at the time.
 		Trust string `json:"trust"`
 	}{e.Verified(), e.reference, e.digest, notNil(e.policies), notNil(e.signers), e.trust})
+}
+
+// UnmarshalJSON always fails: a record of evidence is not evidence. Without it
+// encoding/json would find nothing to fill in and call that a success.
+func (e *Evidence) UnmarshalJSON([]byte) error {
+	return errors.New("evidence cannot be read back; verify the image again")
 }
 
 func notNil[T any](s []T) []T {
