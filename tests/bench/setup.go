@@ -49,6 +49,10 @@ func (s setup) make() error {
 			return fmt.Errorf("ward %v: %w\n%s", args, err, out)
 		}
 	}
+	// runc's container root is nobody here, and must find its way in.
+	if err := os.Chmod(s.dir, 0o711); err != nil {
+		return err
+	}
 	rootfs := filepath.Join(s.bundle(), "rootfs")
 	if err := os.MkdirAll(rootfs, 0o755); err != nil {
 		return err
