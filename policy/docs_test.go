@@ -4,9 +4,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/format"
 
 	"github.com/ward-project/ward/policy"
 )
@@ -37,6 +41,33 @@ func sample(t *testing.T, info string) string {
 		t.Fatalf("%s has no example %q", page, info)
 	}
 	return text
+}
+
+// What people copy, and what they read to learn, is formatted as opa fmt does.
+func TestRegoIsFormatted(t *testing.T) {
+	texts := map[string]string{}
+	files, err := filepath.Glob("rego/*.rego")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[f] = string(b)
+	}
+	for info, text := range blocks(t) {
+		if strings.HasPrefix(info, "rego ") {
+			texts[info] = text
+		}
+	}
+	for name, text := range texts {
+		got, err := format.SourceWithOpts(name, []byte(text), format.Opts{RegoVersion: ast.RegoV1})
+		if err != nil || string(got) != text {
+			t.Errorf("%s is not formatted (%v); opa fmt makes it:\n%s", name, err, got)
+		}
+	}
 }
 
 func TestPageNamesEveryCode(t *testing.T) {

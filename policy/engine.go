@@ -24,7 +24,8 @@ type Config struct {
 	Dir string
 	// Level, if set, is a shipped level to hold even where the grants document
 	// names a looser one. It can only tighten: a looser level comes from the
-	// directory, whose content is part of the revision, or not at all.
+	// directory, whose content is part of the revision, or not at all. It does
+	// not bind a decision.rego, which replaces the levels.
 	Level string
 }
 

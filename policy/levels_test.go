@@ -17,6 +17,10 @@ func bind(source string, ro bool) policy.Mount {
 // TestControls asks the shipped levels, as they are loaded without and with a
 // grants document, about each thing they refuse.
 func TestControls(t *testing.T) {
+	engines := []*policy.Engine{open(t), open(t, "grants.json", `{}`), open(t, "grants.json", `{"level": "baseline"}`)}
+	if engines[1].Level() != policy.Restricted || engines[2].Level() != policy.Baseline {
+		t.Fatal(engines[1].Level(), engines[2].Level())
+	}
 	for name, c := range map[string]struct {
 		change               func(*policy.Input)
 		restricted, baseline string // code, or "" for allowed
@@ -53,23 +57,15 @@ func TestControls(t *testing.T) {
 		"root":               {func(in *policy.Input) { in.Run.User = policy.User{} }, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, grants := range [][]string{nil, {"grants.json", `{}`}} {
-				for level, want := range map[string]string{policy.Restricted: c.restricted, policy.Baseline: c.baseline} {
-					files := grants
-					if level == policy.Baseline {
-						files = []string{"grants.json", `{"level": "baseline"}`}
-					}
-					d := decide(t, open(t, files...), with(c.change))
-					if d.Level() != level {
-						t.Fatal(d.Level())
-					}
-					if want == "" && !d.Allowed() {
-						t.Errorf("%s denies: %v", level, d.Reasons())
-					} else if want != "" {
-						denied(t, d, want)
-						if r := d.Reasons()[0]; r.Msg == "" || r.Fix == "" || strings.ContainsAny(r.Msg+r.Fix, "{}") && !strings.Contains(r.Fix, "grants.json") || strings.Contains(r.Msg+r.Fix, "%!") {
-							t.Errorf("%+v", r)
-						}
+			for _, e := range engines {
+				want := map[string]string{policy.Restricted: c.restricted, policy.Baseline: c.baseline}[e.Level()]
+				d := decide(t, e, with(c.change))
+				if want == "" && !d.Allowed() {
+					t.Errorf("%s denies: %v", e.Level(), d.Reasons())
+				} else if want != "" {
+					denied(t, d, want)
+					if r := d.Reasons()[0]; r.Msg == "" || r.Fix == "" || strings.ContainsAny(r.Msg+r.Fix, "{}") && !strings.Contains(r.Fix, "grants.json") || strings.Contains(r.Msg+r.Fix, "%!") {
+						t.Errorf("%+v", r)
 					}
 				}
 			}

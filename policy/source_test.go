@@ -159,6 +159,23 @@ func TestLinksInsideTheDirectory(t *testing.T) { // as in a mounted ConfigMap
 	}
 }
 
+// A checkout may be writable by its group: testing it decides nothing.
+func TestTestsOfWritableDirectories(t *testing.T) {
+	d := dir(t, "a.rego", "package ward.run\n\ndeny contains \"x\" if false\n", "a_test.rego", "package a_test\n\ntest_a if true\n", "b_test.rego", "package b_test\n\ntest_b if false\n")
+	if err := os.Chmod(d+"/a.rego", 0o666); err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	err := open(t).Test(t.Context(), &out, d)
+	refused(t, err, fault.Denied, "policy.test", "1 policy tests fail")
+	if !strings.Contains(out.String(), "data.b_test.test_b: FAIL") || !strings.Contains(out.String(), "PASS: 1/2") {
+		t.Fatal(out.String())
+	}
+	for _, missing := range []string{dir(t), filepath.Join(d, "none")} {
+		refused(t, open(t).Test(t.Context(), &out, missing), fault.NotFound, "policy.no-tests", missing)
+	}
+}
+
 func TestUnreadableDirectory(t *testing.T) {
 	if os.Geteuid() == 0 {
 		t.Skip("needs a user who is not root")

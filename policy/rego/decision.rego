@@ -4,7 +4,7 @@ package ward.run
 
 # Counting violations too: one without a message must not get lost.
 decision := {
-	"allow": count(deny) + count(violations) == 0,
+	"allow": (count(deny) + count(violations)) == 0,
 	"deny": deny,
 	"warn": warn,
 	"obligations": obligations,
