@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"time"
 )
 
 // child is what this binary does as another process.
 func child(w []string) error {
+	runtime.LockOSThread() // strace counts calls by thread
 	switch w[0] {
 	case "nothing": // what a process costs that does not use the log
 		return nil
@@ -21,6 +23,9 @@ func child(w []string) error {
 		return l.Close()
 	case "intend": // open, record n intents, say each on standard output
 		return childIntend(w[1], w[2])
+	case "rotate": // begin a new segment with the next record
+		segmentLimit = 1
+		return childIntend(w[1], "1")
 	case "create":
 		return Create(Config{Dir: w[1], Host: "host-1.example"})
 	case "hold": // take the lock and keep it until killed

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -160,6 +161,10 @@ func TestPoisonedLogRefuses(t *testing.T) {
 	if err := errors.Join(l.retire(errors.New("disk gone")), l.poison()); !errors.Is(err, ErrPoisoned) {
 		t.Fatal(err)
 	}
+	// Who already waits for a flush hears of it too.
+	if _, err := l.sync(math.MaxInt64); !errors.Is(err, ErrPoisoned) {
+		t.Fatal(err)
+	}
 	for range 2 {
 		if _, err := l.Intend(t.Context(), testIntent("r")); !errors.Is(err, ErrPoisoned) || !strings.Contains(err.Error(), "disk gone") {
 			t.Fatal(err)
@@ -170,6 +175,26 @@ func TestPoisonedLogRefuses(t *testing.T) {
 	}
 	intend(t, openLog(t, dir), "on")
 	if r := verified(t, dir, l.VKey()); r.Size != 4 || r.Segments != 2 { // genesis, r, log.recovered, on
+		t.Fatalf("%+v", r)
+	}
+}
+
+// A segment is on disk before the next one vouches for it.
+func TestRotationFlushesFirst(t *testing.T) {
+	l, dir := newLog(t)
+	prefix, trace := straced(t, "-y", "-e", "trace=fdatasync,linkat,link")
+	if out, err := childCommand(t, prefix, "rotate", dir).Output(); err != nil {
+		t.Fatal(string(out), err)
+	}
+	b, err := os.ReadFile(trace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flushed, linked := bytes.Index(b, []byte("00000000.seg>)")), bytes.Index(b, []byte("00000001.seg\""))
+	if flushed < 0 || linked < 0 || flushed > linked {
+		t.Fatalf("not flushed before the next segment:\n%s", b)
+	}
+	if r := verified(t, dir, l.VKey()); r.Segments != 2 {
 		t.Fatalf("%+v", r)
 	}
 }

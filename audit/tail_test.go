@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -216,6 +217,33 @@ func TestUnwrittenSectorsRecover(t *testing.T) {
 			es := entries(t, dir)
 			checkRecovered(t, dir, es[2], b[from:])
 			verified(t, dir, vkey)
+		}
+	}
+}
+
+// Sectors are written in any order: a record whose length is right may lack one
+// of its sectors, if its commit did not arrive either.
+func TestTornBySector(t *testing.T) {
+	l, dir := newLog(t)
+	from := len(readSegment(t, dir, 0))
+	if err := l.Append(t.Context(), Record{Type: RunExit, Run: "r", Data: Exit{Error: strings.Repeat("x", 4<<10)}}); err != nil {
+		t.Fatal(err)
+	}
+	whole := readSegment(t, dir, 0)
+	at := (from + 2*sector) / sector * sector
+	for name, tt := range map[string]struct {
+		spoil func(b []byte) []byte
+		want  bool
+	}{
+		"sector missing, commit cut":    {func(b []byte) []byte { clear(b[at : at+sector]); return b[:len(b)-3] }, true},
+		"sector missing, commit whole":  {func(b []byte) []byte { clear(b[at : at+sector]); return b }, false},
+		"sector missing, end unwritten": {func(b []byte) []byte { clear(b[at : at+sector]); clear(b[len(b)-8:]); return b }, true},
+		"zeros that are no sector":      {func(b []byte) []byte { clear(b[at+1 : at+sector]); return b[:len(b)-3] }, false},
+		"end unwritten":                 {func(b []byte) []byte { clear(b[len(b)-20:]); return b }, true},
+		"byte changed, commit cut":      {func(b []byte) []byte { b[at] ^= 1; return b[:len(b)-3] }, false},
+	} {
+		if got := tornAfter(t, tt.spoil(bytes.Clone(whole)), from); got != tt.want {
+			t.Errorf("%s: %v", name, got)
 		}
 	}
 }

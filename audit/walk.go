@@ -186,6 +186,9 @@ func (s *segmentFile) walk(origin string, t tree, fn func(*batch) error) (tree, 
 	if _, err := sc.next(); err != nil { // the header, read before
 		return t, s.located(err, t.size)
 	}
+	if s.head.first != t.size {
+		return t, s.damage(ClassFrame, 0, t.size, "segment begins at record %d", s.head.first)
+	}
 	b := &batch{seg: s, off: sc.off, first: t.size}
 	bytes, opened := 0, false
 	for {
