@@ -119,7 +119,9 @@ func (l *Launcher) start(ctx context.Context, plan, proof []byte, stdio Stdio, l
 	}
 	proc, err := os.StartProcess(l.path, []string{filepath.Base(l.path)}, &os.ProcAttr{
 		Dir: "/",
-		Env: []string{}, // cleared: nothing of the caller's steers a privileged program
+		// Nothing of the caller's steers a privileged program. One processor
+		// is enough for it, and waking others costs more than they bring.
+		Env: []string{"GOMAXPROCS=1"},
 		Files: []*os.File{null, null, diagIn, planFile, proofFile, theirs, or(lock, null),
 			or(stdio.In, null), or(stdio.Out, null), or(stdio.Err, null)},
 		Sys: &syscall.SysProcAttr{

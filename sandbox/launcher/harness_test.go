@@ -54,14 +54,14 @@ func TestMain(m *testing.M) {
 
 // rig is a place to launch from: a layer, an audit log, and directories.
 type rig struct {
-	t        *testing.T
+	t        testing.TB
 	dir      string
 	layer    string
 	log      *audit.Log
 	launcher *sandbox.Launcher
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
@@ -257,7 +257,7 @@ func cgroupDirs(run string) []string {
 	return append(all, unified...)
 }
 
-func mounts(t *testing.T) string {
+func mounts(t testing.TB) string {
 	t.Helper()
 	b, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -267,7 +267,7 @@ func mounts(t *testing.T) string {
 }
 
 // eventually waits for what another process does.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if ok() {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 
 	"github.com/ward-project/ward/internal/fault"
 	"github.com/ward-project/ward/sandbox"
@@ -13,6 +14,9 @@ import (
 // not return: it becomes the monitor, or reports why nothing runs and exits.
 // Whatever it had started by then dies with it.
 func Launch() {
+	// This image lives for some ten milliseconds and then is executed over:
+	// collecting its garbage would be work for nothing.
+	debug.SetGCPercent(-1)
 	err := launch()
 	m := sandbox.Message{Kind: sandbox.MessageError, Error: fault.As(err)}
 	var se *sandbox.StartError

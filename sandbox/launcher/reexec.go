@@ -3,6 +3,7 @@ package launcher
 import (
 	"fmt"
 	"os"
+	"runtime/debug"
 
 	"github.com/opencontainers/runc/libcontainer"
 	"golang.org/x/sys/unix"
@@ -21,6 +22,7 @@ func Reexec() {
 	if len(os.Args) < 2 || os.Args[1] != "init" {
 		return
 	}
+	debug.SetGCPercent(-1)
 	// libcontainer leaves this descriptor open for the payload. Closing on
 	// exec makes it what it is for instead: the launcher sees the end of file
 	// when, and only when, the payload's execve has succeeded or init died.
