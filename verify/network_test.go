@@ -20,11 +20,6 @@ import (
 // sealedMain runs in a process that the kernel kills at the first socket it
 // asks for, so that nothing can be tried and forgotten.
 func sealedMain(mode string) int {
-	dir, err := os.MkdirTemp("", "sealed-")
-	if err != nil {
-		return fail(err)
-	}
-	defer os.RemoveAll(dir)
 	if err := forbidSockets(); err != nil {
 		return fail(err)
 	}
@@ -32,6 +27,11 @@ func sealedMain(mode string) int {
 		_, err := net.Dial("tcp", "127.0.0.1:9")
 		return fail(fmt.Errorf("still alive after a dial: %w", err))
 	}
+	dir, err := os.MkdirTemp("", "sealed-")
+	if err != nil {
+		return fail(err)
+	}
+	defer os.RemoveAll(dir)
 	if err := signAndVerify(dir); err != nil {
 		return fail(err)
 	}
