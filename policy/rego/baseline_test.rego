@@ -124,3 +124,17 @@ test_privileges_can_be_gained if broken(set_to("/run/no_new_privs", false)) == s
 
 # Baseline is about what is held, not about who: PSS leaves root alone here.
 test_root if broken(set_to("/run/user/uid", 0)) == set()
+
+test_granted if {
+	broken(set_to("/run/network", "host")) == set() with data.ward.granted.networks as {"host"}
+	broken(set_to("/run/capabilities", ["CAP_NET_RAW"])) == set() with data.ward.granted.capabilities as {"NET_RAW"}
+	m := {"type": "bind", "source": "/srv/data", "target": "/data", "read_only": true}
+	broken(set_to("/run/mounts/-", m)) == set() with data.ward.granted.mounts as {m}
+}
+
+test_without_lists_of_grants if {
+	every lists in [{}, {"networks": [], "capabilities": []}, {"networks": [], "mounts": []}, {"capabilities": [], "mounts": []}] {
+		["baseline.input", []] in broken([]) with data.ward.granted as lists
+	}
+	["baseline.input", []] in broken([{"op": "remove", "path": "/run/mounts"}])
+}

@@ -16,6 +16,10 @@ test_capabilities if {
 	broken(set_to("/run/capabilities", ["CAP_NET_BIND_SERVICE"])) == set()
 }
 
+test_granted_capability if {
+	broken(set_to("/run/capabilities", ["CAP_CHOWN"])) == set() with data.ward.granted.capabilities as {"CHOWN"}
+}
+
 test_other_capabilities_are_said_once if {
 	broken(set_to("/run/capabilities", ["CAP_SYS_ADMIN"])) == {["baseline.capabilities", ["SYS_ADMIN"]]}
 }
