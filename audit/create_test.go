@@ -61,6 +61,23 @@ func TestCreateAfterInterruptedCreate(t *testing.T) {
 	openLog(t, dir)
 }
 
+// A log deleted or replaced under a writer is noticed by the next record, not
+// written to where nobody will look.
+func TestLogDeletedInUse(t *testing.T) {
+	for name, spoil := range map[string]func(dir string){
+		"deleted":  func(dir string) { remove(t, dir) },
+		"replaced": func(dir string) { replace(t, segPath(dir, 0), string(readSegment(t, dir, 0))) },
+	} {
+		l, dir := newLog(t)
+		intend(t, l, "r")
+		spoil(dir)
+		_, err := l.Intend(t.Context(), testIntent("r2"))
+		if d := damaged(t, err, ClassMissing); d.Index != 2 {
+			t.Errorf("%s: %v", name, d)
+		}
+	}
+}
+
 func TestConcurrentCreateMakesOne(t *testing.T) {
 	dir := t.TempDir()
 	errs := make([]error, 8)

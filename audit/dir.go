@@ -55,7 +55,7 @@ func Create(cfg Config) error {
 	if cfg.Dir == "" || !validHost(cfg.Host) {
 		return fmt.Errorf("%w: log in %q for host %q", ErrInvalid, cfg.Dir, cfg.Host)
 	}
-	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+	if err := makeDir(cfg.Dir); err != nil {
 		return classify(err)
 	}
 	if err := checkFileSystem(cfg.Dir); err != nil {
@@ -91,6 +91,25 @@ func Create(cfg Config) error {
 		return &os.LinkError{Op: "rename", Old: tmp, New: final, Err: err}
 	}
 	return d.Sync()
+}
+
+// makeDir makes dir and what is missing above it, durably: a power cut must not
+// take a directory whose log has acknowledged something.
+func makeDir(dir string) error {
+	err := os.Mkdir(dir, 0o700)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := makeDir(filepath.Dir(dir)); err != nil {
+			return err
+		}
+		err = os.Mkdir(dir, 0o700)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return fsx.SyncDir(filepath.Dir(dir))
 }
 
 // removeUnfinished deletes what a killed Create left; the caller holds the

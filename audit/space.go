@@ -52,11 +52,18 @@ func checkSpace(f *os.File) error {
 		}
 		break
 	}
-	// Some file systems (none of the local ones) report no blocks at all.
-	if free := int64(st.Bavail) * st.Bsize; free < lowWater {
+	if free := int64(st.Bavail) * blockSize(st); free < lowWater {
 		return fmt.Errorf("%w: %d KiB free at %s, %d KiB needed", ErrFull, free>>10, f.Name(), lowWater>>10)
 	}
 	return nil
+}
+
+// blockSize is the unit of the block counts; old kernels leave Frsize 0.
+func blockSize(st unix.Statfs_t) int64 {
+	if st.Frsize > 0 {
+		return st.Frsize
+	}
+	return st.Bsize
 }
 
 func statfs(path string, st *unix.Statfs_t) error {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
@@ -76,6 +77,10 @@ func (l *Log) refresh() error {
 	st, err := l.seg.Stat()
 	if err != nil {
 		return err
+	}
+	if n, ok := st.Sys().(*syscall.Stat_t); ok && n.Nlink == 0 {
+		// Deleted or replaced under us: what is written here nobody will find.
+		return l.damage(ClassMissing, 0, "deleted while in use")
 	}
 	size := st.Size()
 	if size == l.end && size > 0 {
