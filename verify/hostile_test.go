@@ -213,6 +213,21 @@ func TestHostileBundle(t *testing.T) {
 	})
 }
 
+func TestRefusalStaysShort(t *testing.T) {
+	k := newKey(t)
+	v := trusting(t, k, "**")
+	for _, m := range []verify.Material{
+		k.cosignOf(t, `{"`+strings.Repeat(`\u001b[31mé`, 50_000)+`":1,"`+strings.Repeat(`\u001b[31mé`, 50_000)+`":1}`),
+		k.bundleOf(t, inToto, `{"`+strings.Repeat("x", 500_000)+`":1}`),
+		{Kind: strings.Repeat("k", 1<<20)},
+	} {
+		e, err := v.Verify(t.Context(), subject(), []verify.Material{m})
+		if f := refused(t, e, err, fault.Unverified, "trust.malformed"); len(f.Cause) > 1000 || strings.ContainsRune(f.Cause, 0x1b) {
+			t.Errorf("%d bytes: %.100q", len(f.Cause), f.Cause)
+		}
+	}
+}
+
 func TestKeylessSaysSo(t *testing.T) {
 	k := newKey(t)
 	m := replaced(k.bundleOf(t, inToto, statementOf(imageDigest)), `"publicKey":{"hint":"x"}`, `"certificate":{"rawBytes":"`+selfSigned(t)+`"}`)

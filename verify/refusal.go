@@ -49,7 +49,7 @@ func (p policy) refusal(s Subject, claims []claim, missed misses) error {
 	case missed.digest != "":
 		return refuse("trust.wrong-digest", fmt.Sprintf(": a key trusted by policy %q signed another image (%s), not this one", p.name, missed.digest), remedy)
 	case malformed > 0 && malformed+attestations == len(claims):
-		return refuse("trust.malformed", fmt.Sprintf(": no signature can be read: %v (trust policy %q)", bad, p.name), remedy)
+		return refuse("trust.malformed", fmt.Sprintf(": no signature can be read: %s (trust policy %q)", clip(bad.Error()), p.name), remedy)
 	}
 	cause := fmt.Sprintf(": none of its signatures (%d) is by a key that trust policy %q accepts (%s)",
 		len(claims)-attestations, p.name, strings.Join(keys, ", "))
@@ -60,6 +60,16 @@ func (p policy) refusal(s Subject, claims []claim, missed misses) error {
 		cause += "; the policy's signatureFormat leaves some out"
 	}
 	return refuse("trust.wrong-key", cause, remedy+" with a key the policy accepts")
+}
+
+// clip bounds a text that quotes a signature: it goes into the record of the
+// refusal, and a stranger must not decide how long that is.
+func clip(s string) string {
+	const most = 300
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return s
 }
 
 // wants lists the ids of the keys any of which would satisfy the policy, and
