@@ -69,8 +69,12 @@ func settled(t *testing.T, w *lab.Ward, output string) {
 	if r := w.Do("audit", "verify"); r.Code != 0 {
 		t.Errorf("the log does not verify: exit %d\n%s%s", r.Code, r.Stdout, r.Stderr)
 	}
-	if c := w.Containers(); len(c) != 0 {
-		t.Errorf("containers left though all had --rm: %v", c)
+	// What was on its way in or out when its maker was killed is not a
+	// container any more, and goes with the next run: see clean.
+	for _, c := range w.Containers() {
+		if filepath.Ext(c) == "" {
+			t.Errorf("a container is left though it had --rm: %v", c)
+		}
 	}
 	if m, _ := filepath.Glob(filepath.Join(w.Root, "run/c/*")); len(m) != 0 {
 		t.Errorf("runtime directories left: %v", m)
@@ -81,6 +85,18 @@ func settled(t *testing.T, w *lab.Ward, output string) {
 		_ = os.RemoveAll(filepath.Join(w.Root, "lib/containers"))
 		_ = os.Mkdir(filepath.Join(w.Root, "lib/containers"), 0o711)
 	}
+}
+
+// clean checks that a run which goes well leaves nothing at all, neither its
+// own nor of those that were killed before.
+func clean(t *testing.T, w *lab.Ward) {
+	t.Helper()
+	w.Must("run", "--rm", image, "true")
+	w.Must("ps", "-a")
+	if c := w.Containers(); len(c) != 0 {
+		t.Errorf("left of killed runs: %v", c)
+	}
+	w.Gone(t)
 }
 
 // straced runs a ward command under strace -f; the trace is returned with

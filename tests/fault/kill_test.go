@@ -60,6 +60,7 @@ func TestKillAtEverySystemCall(t *testing.T) {
 			})
 		}
 	}
+	clean(t, w)
 }
 
 // TestRandomKills kills a random process of a run after a random time.
@@ -89,6 +90,7 @@ func TestRandomKills(t *testing.T) {
 			t.Fatalf("seed %d, round %d: after killing process %d of %v", seed, round, victim, victims)
 		}
 	}
+	clean(t, w)
 }
 
 // family is a process and everything below it, as far as it is still there.
