@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -18,11 +19,15 @@ import (
 func FuzzReference(f *testing.F) {
 	for _, s := range []string{
 		"busybox", "busybox:1", "a/b", "docker.io/a", "localhost:5000/a/b:c", "[::1]:5000/a", "a@sha256:" + strings.Repeat("ab", 32),
-		"a:b@sha256:" + strings.Repeat("ab", 32), "a/../b", "a//b", "/a", "a/", "A", "a:", "a@", "a@sha512:ab", "http://a/b", "a b", "a\nb", "é", "-a", "a..b", "a/.b", "x.io/%2e%2e/a", "x.io/a?b", "x.io/a#b", "u:p@x.io/a",
+		"a:b@sha256:" + strings.Repeat("ab", 32), "a/../b", "a//b", "/a", "a/", "A", "a:", "a@", "a@sha512:ab", "http://a/b", "a b", "a\nb", "é", "a__b", "a___b", "a--b", "a-_b", "a.", "-a", "a..b", "a:..", "a:.", "a:-", "a:b..c", "a/.b", "x.io/%2e%2e/a", "x.io/a?b", "x.io/a#b", "u:p@x.io/a",
 	} {
 		f.Add(s)
 	}
+	component := regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$`)
 	f.Fuzz(func(t *testing.T, s string) {
+		if isComponent(s) != component.MatchString(s) && !strings.HasSuffix(s, "\n") {
+			t.Fatalf("component %q", s)
+		}
 		full, err := ParseReference(s)
 		if err != nil {
 			if fault.ClassOf(err) != fault.Invalid {
@@ -35,8 +40,15 @@ func FuzzReference(f *testing.F) {
 			t.Fatalf("%q -> %q -> %q, %v", s, full, again, err)
 		}
 		_, rest, ok := strings.Cut(full, "/")
-		if !ok || strings.Contains(rest, "..") || strings.Contains(rest, "//") || strings.ContainsAny(full, "?#%\\ \n") {
+		if !ok || strings.ContainsAny(full, "?#%\\ \n") {
 			t.Fatalf("%q -> %q", s, full)
+		}
+		for _, c := range strings.FieldsFunc(rest, func(r rune) bool { return r == ':' || r == '@' }) {
+			for p := range strings.SplitSeq(c, "/") {
+				if p == "" || p[0] == '.' || p[0] == '-' {
+					t.Fatalf("%q -> %q", s, full)
+				}
+			}
 		}
 	})
 }

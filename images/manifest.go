@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -215,12 +216,31 @@ func platformString(os, arch, variant string) string {
 	return strings.TrimSuffix(os+"/"+arch+"/"+variant, "/")
 }
 
+// configDoc is what is read of an image config: a fraction of v1.ConfigFile,
+// whose reflection alone costs a fresh process a good part of a Resolve.
+type configDoc struct {
+	Architecture string    `json:"architecture"`
+	OS           string    `json:"os"`
+	Variant      string    `json:"variant"`
+	Created      time.Time `json:"created"`
+	RootFS       struct {
+		DiffIDs []v1.Hash `json:"diff_ids"`
+	} `json:"rootfs"`
+	Config struct {
+		User, WorkingDir      string
+		Env, Entrypoint, Cmd  []string
+		Labels                map[string]string
+		ExposedPorts, Volumes map[string]struct{}
+		StopSignal            string
+	} `json:"config"`
+}
+
 // toImage reads the config and makes the Image of manifest m.
 func toImage(m *v1.Manifest, config []byte) (Image, error) {
 	if _, err := topLevel(config); err != nil {
 		return Image{}, badDocument("image.config", "image config is not one JSON object: %v", err)
 	}
-	var c v1.ConfigFile
+	var c configDoc
 	if err := json.Unmarshal(config, &c); err != nil {
 		return Image{}, badDocument("image.config", "image config: %v", err)
 	}
@@ -233,7 +253,7 @@ func toImage(m *v1.Manifest, config []byte) (Image, error) {
 	img := Image{
 		ID:       m.Config.Digest.String(),
 		Platform: platformString(c.OS, c.Architecture, c.Variant),
-		Created:  c.Created.Time,
+		Created:  c.Created,
 		Config: RunConfig{
 			User: c.Config.User, WorkingDir: c.Config.WorkingDir, Env: c.Config.Env,
 			Entrypoint: c.Config.Entrypoint, Cmd: c.Config.Cmd, Labels: c.Config.Labels,

@@ -2,7 +2,6 @@ package images
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -32,6 +31,10 @@ func parseReference(ref string) (name.Reference, error) {
 	if err := checkRepository(r.Context().RepositoryStr()); err != nil {
 		return nil, bad(err.Error())
 	}
+	if t, ok := r.(name.Tag); ok && (t.TagStr()[0] == '.' || t.TagStr()[0] == '-') {
+		// go-containerregistry takes "..", which an URL would make a parent.
+		return nil, bad("a tag begins with a letter, a digit or _")
+	}
 	if d, ok := r.(name.Digest); ok {
 		if _, err := parseDigest(d.DigestStr()); err != nil {
 			return nil, bad("only sha256 digests are supported")
@@ -40,17 +43,41 @@ func parseReference(ref string) (name.Reference, error) {
 	return r, nil
 }
 
-// go-containerregistry checks only the characters, so "a/../b" and "a//b"
-// would pass, and be asked of a registry as another path.
-var component = regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$`)
-
+// checkRepository wants lower-case letters and digits with single separators
+// between them. go-containerregistry checks only the characters, so "a/../b"
+// and "a//b" would pass, and be asked of a registry as another path. (Written
+// out: a regular expression would be compiled by every start of the program.)
 func checkRepository(repo string) error {
 	for c := range strings.SplitSeq(repo, "/") {
-		if !component.MatchString(c) {
+		if !isComponent(c) {
 			return fmt.Errorf("repository component %q is not lower-case letters and digits with single separators", c)
 		}
 	}
 	return nil
+}
+
+func isComponent(c string) bool {
+	alnum := func(b byte) bool { return b >= 'a' && b <= 'z' || b >= '0' && b <= '9' }
+	if c == "" || !alnum(c[0]) || !alnum(c[len(c)-1]) {
+		return false
+	}
+	for i := 0; i < len(c); {
+		if alnum(c[i]) {
+			i++
+			continue
+		}
+		sep := i
+		for !alnum(c[i]) { // ends: the last byte is one
+			i++
+		}
+		switch s := c[sep:i]; {
+		case s == "." || s == "_" || s == "__":
+		case strings.Trim(s, "-") == "":
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 // ParseReference returns the full form of ref as everything else here uses it,
@@ -64,10 +91,8 @@ func ParseReference(ref string) (full string, err error) {
 	return r.Name(), nil
 }
 
-var hexID = regexp.MustCompile(`^[0-9a-f]{12,64}$`)
-
 // asID returns the hex digits if ref can be an image ID or a prefix of one.
 func asID(ref string) (hex string, ok bool) {
 	hex = strings.TrimPrefix(ref, "sha256:")
-	return hex, hexID.MatchString(hex)
+	return hex, len(hex) >= 12 && len(hex) <= 64 && strings.Trim(hex, "0123456789abcdef") == ""
 }

@@ -115,7 +115,7 @@ func TestReferences(t *testing.T) {
 		"reg.example/a:1@sha256:" + strings.Repeat("ab", 32): "reg.example/a@sha256:" + strings.Repeat("ab", 32),
 		// Refused.
 		"": "", "A": "", "a b": "", "a\n": "", "a/../b": "", "reg.example/../a": "", "reg.example//a": "", "a@sha512:" + strings.Repeat("ab", 64): "",
-		"a@sha256:ab": "", "reg.example/a:" + strings.Repeat("t", 129): "", strings.Repeat("a", 2000): "", "https://reg.example/a": "", "reg.example/a#b": "", "-a/../..": "",
+		"a@sha256:ab": "", "reg.example/a:" + strings.Repeat("t", 129): "", strings.Repeat("a", 2000): "", "https://reg.example/a": "", "reg.example/a#b": "", "-a/../..": "", "a:..": "", "a:.": "", "a:-x": "", "reg.example/a:b..c": "reg.example/a:b..c",
 		"reg.example/a@sha256:" + strings.Repeat("AB", 32): "",
 	} {
 		got, err := images.ParseReference(in)

@@ -20,7 +20,7 @@ import (
 type blobs struct{ dir string }
 
 func (b blobs) path(h v1.Hash) (string, error) {
-	if h.Algorithm != "sha256" || !hexName.MatchString(h.Hex) {
+	if h.Algorithm != "sha256" || !hexName(h.Hex) {
 		return "", registry.ErrNotFound
 	}
 	return filepath.Join(b.dir, "sha256", h.Hex), nil

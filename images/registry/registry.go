@@ -28,6 +28,7 @@ import (
 	"regexp"
 	"sort"
 	"strings"
+	"sync"
 
 	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/google/go-containerregistry/pkg/v1"
@@ -62,11 +63,18 @@ type handler struct {
 	blobs http.Handler
 }
 
+// Compiled when first asked: this package is linked into a program that is
+// started far more often than it serves.
 var (
-	repoName = regexp.MustCompile(`^[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*$`)
-	tagName  = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
-	hexName  = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	repoName = pattern(`^[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*$`)
+	tagName  = pattern(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
+	hexName  = pattern(`^[0-9a-f]{64}$`)
 )
+
+func pattern(p string) func(string) bool {
+	re := sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(p) })
+	return func(s string) bool { return re().MatchString(s) }
+}
 
 // apiError is what the registry API answers instead of content.
 type apiError struct {
@@ -132,7 +140,7 @@ func answer(w http.ResponseWriter, status int, contentType string, v any) {
 // repo returns the directory of a repository. Its name is escaped into one
 // component: "a" and "a/b" may both exist and neither is inside the other.
 func (h *handler) repo(name string) (string, error) {
-	if len(name) > 200 || !repoName.MatchString(name) {
+	if len(name) > 200 || !repoName(name) {
 		return "", &apiError{http.StatusBadRequest, "NAME_INVALID", "invalid repository name"}
 	}
 	return filepath.Join(h.dir, url.PathEscape(name)), nil
@@ -181,7 +189,7 @@ func (h *handler) tags(w http.ResponseWriter, r *http.Request, name string) erro
 	}
 	tags := []string{}
 	for _, e := range es {
-		if tagName.MatchString(e.Name()) && e.Name() > r.URL.Query().Get("last") {
+		if tagName(e.Name()) && e.Name() > r.URL.Query().Get("last") {
 			tags = append(tags, e.Name())
 		}
 	}
@@ -201,7 +209,7 @@ func load(dir, ref string) (stored, error) {
 	var mt string
 	hex, isDigest := strings.CutPrefix(ref, "sha256:")
 	if !isDigest {
-		if !tagName.MatchString(ref) {
+		if !tagName(ref) {
 			return stored{}, unknown("MANIFEST_UNKNOWN")
 		}
 		b, err := os.ReadFile(filepath.Join(dir, "tags", ref))
@@ -214,7 +222,7 @@ func load(dir, ref string) (stored, error) {
 		d, t, _ := strings.Cut(string(b), " ")
 		hex, mt = strings.TrimPrefix(d, "sha256:"), t
 	}
-	if !hexName.MatchString(hex) {
+	if !hexName(hex) {
 		return stored{}, unknown("MANIFEST_UNKNOWN")
 	}
 	body, err := os.ReadFile(filepath.Join(dir, "manifests", hex))
@@ -286,7 +294,7 @@ func (h *handler) put(w http.ResponseWriter, r *http.Request, dir, name, ref str
 	if strings.Contains(ref, ":") && ref != digest.String() {
 		return &apiError{http.StatusBadRequest, "DIGEST_INVALID", "manifest hashes to " + digest.String()}
 	}
-	if !strings.Contains(ref, ":") && !tagName.MatchString(ref) {
+	if !strings.Contains(ref, ":") && !tagName(ref) {
 		return &apiError{http.StatusBadRequest, "TAG_INVALID", "invalid tag"}
 	}
 	for _, d := range []string{"tags", "types", "manifests"} {
@@ -331,62 +339,6 @@ func remove(w http.ResponseWriter, dir, ref string) error {
 	}
 	w.WriteHeader(http.StatusAccepted)
 	return nil
-}
-
-// referrers lists the manifests whose subject is digest (OCI 1.1).
-func (h *handler) referrers(w http.ResponseWriter, r *http.Request, name, digest string) error {
-	dir, err := h.repo(name)
-	if err != nil {
-		return err
-	}
-	if err := onlyGet(r); err != nil {
-		return err
-	}
-	if _, err := v1.NewHash(digest); err != nil {
-		return &apiError{http.StatusBadRequest, "DIGEST_INVALID", "invalid digest"}
-	}
-	idx := v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: []v1.Descriptor{}}
-	es, err := os.ReadDir(filepath.Join(dir, "manifests"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	want := r.URL.Query().Get("artifactType")
-	for _, e := range es {
-		if !hexName.MatchString(e.Name()) {
-			continue // being written
-		}
-		d, ok, err := referrer(dir, "sha256:"+e.Name(), digest)
-		if err != nil {
-			return err
-		}
-		if ok && (want == "" || want == d.ArtifactType) {
-			idx.Manifests = append(idx.Manifests, d)
-		}
-	}
-	if want != "" {
-		w.Header().Set("OCI-Filters-Applied", "artifactType")
-	}
-	answer(w, http.StatusOK, string(types.OCIImageIndex), idx)
-	return nil
-}
-
-func referrer(dir, ref, subject string) (v1.Descriptor, bool, error) {
-	m, err := load(dir, ref)
-	if err != nil {
-		return v1.Descriptor{}, false, err
-	}
-	var doc v1.Manifest
-	if json.Unmarshal(m.Body, &doc) != nil || doc.Subject == nil || doc.Subject.Digest.String() != subject {
-		return v1.Descriptor{}, false, nil
-	}
-	d := v1.Descriptor{
-		MediaType: m.Type, Size: int64(len(m.Body)), Annotations: doc.Annotations,
-		Digest: v1.Hash{Algorithm: "sha256", Hex: m.Hex}, ArtifactType: doc.ArtifactType,
-	}
-	if d.ArtifactType == "" {
-		d.ArtifactType = string(doc.Config.MediaType)
-	}
-	return d, true, nil
 }
 
 func digestOf(b []byte) (v1.Hash, error) {
