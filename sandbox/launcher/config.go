@@ -3,7 +3,6 @@ package launcher
 import (
 	"fmt"
 	"path/filepath"
-	"strconv"
 
 	"github.com/opencontainers/cgroups"
 	devices "github.com/opencontainers/cgroups/devices/config"
@@ -51,8 +50,7 @@ func containerConfig(p sandbox.Plan, s *scratch) (*configs.Config, error) {
 		Rlimits:       rlimits,
 		MaskPaths:     p.MaskedPaths,
 		ReadonlyPaths: p.ReadonlyPaths,
-		Mounts:        containerMounts(p, s),
-		Devices:       nodes(),
+		Mounts:        innerMounts(p, s),
 		Cgroups:       &cgroups.Cgroup{Path: cgroupPath(p), Resources: resources(p.Limits)},
 	}
 	if p.Network == sandbox.NetworkNone {
@@ -106,83 +104,28 @@ const (
 	shared = plain | unix.MS_RDONLY
 )
 
-// containerMounts lists what is mounted inside, in order: the kernel's file
-// systems, writable memory where the root is read-only, the files every
-// program expects in /etc, and what the plan asks for.
-func containerMounts(p sandbox.Plan, s *scratch) []*configs.Mount {
-	m := func(device, target string, flags int, data string) *configs.Mount {
-		return &configs.Mount{Device: device, Source: device, Destination: target, Flags: flags, Data: data}
+// innerMounts lists what has to be mounted from inside the container's
+// namespaces, in order; all else is in place already (furnish).
+func innerMounts(p sandbox.Plan, s *scratch) []*configs.Mount {
+	m := func(device, target string, flags int) *configs.Mount {
+		return &configs.Mount{Device: device, Source: device, Destination: target, Flags: flags}
 	}
-	all := []*configs.Mount{
-		m("proc", "/proc", plain, ""),
-		m("tmpfs", "/dev", unix.MS_NOSUID|unix.MS_NOEXEC|unix.MS_STRICTATIME, "mode=755,size=64k"),
-		m("devpts", "/dev/pts", unix.MS_NOSUID|unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5"),
-		m("tmpfs", "/dev/shm", plain, "mode=1777,size="+strconv.FormatInt(sandbox.TmpfsSize, 10)),
-		m("mqueue", "/dev/mqueue", plain, ""),
-		sysMount(p),
+	bind := func(name, target string, flags int) *configs.Mount {
+		return &configs.Mount{Device: "bind", Source: s.path(name), Destination: target, Flags: unix.MS_BIND | unix.MS_REC | flags}
 	}
-	if !cgroups.IsCgroup2UnifiedMode() {
-		// libcontainer leaves the directory above the version 1 hierarchies
-		// writable, but makes every tmpfs of this list read-only at the end,
-		// by its path: this one, soon covered, stands in for it.
-		all = append(all, m("tmpfs", "/sys/fs/cgroup", shared, "mode=755,size=4k"))
-	}
-	all = append(all, m("cgroup", "/sys/fs/cgroup", shared, ""))
-	taken := map[string]bool{}
-	for _, pm := range p.Mounts {
-		taken[pm.Target] = true
-	}
-	size := ",size=" + strconv.FormatInt(sandbox.TmpfsSize, 10)
-	if !p.Root.Writable && !taken["/tmp"] {
-		all = append(all, m("tmpfs", "/tmp", plain, "mode=1777"+size))
-	}
-	if !p.Root.Writable && !taken["/run"] {
-		all = append(all, m("tmpfs", "/run", plain, "mode=755"+size))
-	}
-	for _, name := range etcNames {
-		if target := "/etc/" + name; !taken[target] {
-			bind := m("bind", target, unix.MS_BIND|shared, "")
-			bind.Source = s.path("etc", name)
-			all = append(all, bind)
-		}
-	}
-	for i, pm := range p.Mounts {
-		all = append(all, planMount(pm, s.path("binds", strconv.Itoa(i))))
-	}
-	return all
-}
-
-// sysMount is a fresh /sys, which the kernel ties to the network namespace;
-// with the host's network only the host's can be shown, read-only throughout.
-func sysMount(p sandbox.Plan) *configs.Mount {
+	all := []*configs.Mount{m("proc", "/proc", plain), bind("dev", "/dev", 0), m("mqueue", "/dev/mqueue", plain)}
+	// A fresh /sys is tied to the network namespace; with the host's network
+	// only the host's can be shown, read-only throughout.
 	if p.Network == sandbox.NetworkNone {
-		return &configs.Mount{Device: "sysfs", Source: "sysfs", Destination: "/sys", Flags: shared}
+		all = append(all, m("sysfs", "/sys", shared))
+	} else {
+		all = append(all, &configs.Mount{Device: "bind", Source: "/sys", Destination: "/sys", Flags: unix.MS_BIND | unix.MS_REC | shared,
+			RecAttr: &unix.MountAttr{Attr_set: noexec | unix.MOUNT_ATTR_RDONLY}})
 	}
-	return &configs.Mount{Device: "bind", Source: "/sys", Destination: "/sys", Flags: unix.MS_BIND | unix.MS_REC | shared,
-		RecAttr: &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC}}
-}
-
-// planMount translates one mount of the plan; a bind's source has been placed
-// at bindAt on the scratch already.
-func planMount(pm sandbox.Mount, bindAt string) *configs.Mount {
-	flags := unix.MS_NOSUID | unix.MS_NODEV
-	attr := uint64(unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV)
-	if pm.ReadOnly {
-		flags |= unix.MS_RDONLY
-		attr |= unix.MOUNT_ATTR_RDONLY
+	if cgroups.IsCgroup2UnifiedMode() {
+		return append(all, m("cgroup", "/sys/fs/cgroup", shared))
 	}
-	if !pm.Exec {
-		flags |= unix.MS_NOEXEC
-		attr |= unix.MOUNT_ATTR_NOEXEC
-	}
-	if pm.Type == sandbox.MountTmpfs {
-		return &configs.Mount{Device: "tmpfs", Source: "tmpfs", Destination: pm.Target, Flags: flags,
-			Data: fmt.Sprintf("mode=%04o,size=%d", pm.Mode, pm.Size)}
-	}
-	// Recursive, and so are the flags: what is mounted below the source must
-	// not keep set-user-id programs or stay writable (CVE-2021-43816 class).
-	return &configs.Mount{Device: "bind", Source: bindAt, Destination: pm.Target, Flags: flags | unix.MS_BIND | unix.MS_REC,
-		RecAttr: &unix.MountAttr{Attr_set: attr}}
+	return append(all, bind("cgroup", "/sys/fs/cgroup", shared))
 }
 
 // seccompConfig translates the profile the plan names. The floor has matched

@@ -38,6 +38,9 @@ func prepare(p sandbox.Plan, s *scratch, io *pipes) (*container, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.Unavailable, "launch.create", fmt.Errorf("create container: %w", err), "")
 	}
+	if err := cgroupTree(p, s); err != nil {
+		return nil, errors.Join(err, ct.Destroy())
+	}
 	init := &libcontainer.Process{
 		Init:             true,
 		Args:             p.Process.Args,

@@ -6,8 +6,6 @@ import (
 	"io"
 	"os"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/ward-project/ward/sandbox"
 )
 
@@ -59,46 +57,4 @@ func hostResolv() ([]byte, error) {
 	}
 	defer f.Close()
 	return io.ReadAll(io.LimitReader(f, maxResolv))
-}
-
-// placeBinds puts the source of each bind on the scratch. It is opened without
-// following any symbolic link: the plan names the resolved path, and a link
-// that has appeared since was not what policy allowed.
-func placeBinds(p sandbox.Plan, s *scratch) error {
-	for i, m := range p.Mounts {
-		if m.Type != sandbox.MountBind {
-			continue
-		}
-		if err := placeBind(m.Source, s.path("binds", fmt.Sprint(i))); err != nil {
-			return fmt.Errorf("bind %s: %w", m.Source, err)
-		}
-	}
-	return nil
-}
-
-func placeBind(source, at string) error {
-	src, err := unix.Openat2(unix.AT_FDCWD, source, &unix.OpenHow{
-		Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS})
-	if err != nil {
-		return err
-	}
-	defer unix.Close(src)
-	var st unix.Stat_t
-	if err := unix.Fstat(src, &st); err != nil {
-		return err
-	}
-	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
-		err = os.Mkdir(at, 0o711)
-	} else {
-		err = os.WriteFile(at, nil, 0o600)
-	}
-	if err != nil {
-		return err
-	}
-	tree, err := unix.OpenTree(src, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE|unix.AT_EMPTY_PATH)
-	if err != nil {
-		return fmt.Errorf("open_tree: %w", err)
-	}
-	defer unix.Close(tree)
-	return unix.MoveMount(tree, "", unix.AT_FDCWD, at, unix.MOVE_MOUNT_F_EMPTY_PATH)
 }

@@ -51,10 +51,10 @@ func launch() error {
 	if err := writeEtc(plan, s); err != nil {
 		return fmt.Errorf("container's /etc: %w", err)
 	}
-	if err := placeBinds(plan, s); err != nil {
+	if err := buildRoot(plan, s); err != nil {
 		return err
 	}
-	if err := buildRoot(plan, s); err != nil {
+	if err := furnish(plan, s); err != nil {
 		return err
 	}
 	pipes, err := newPipes(plan)
