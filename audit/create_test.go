@@ -78,6 +78,36 @@ func TestLogDeletedInUse(t *testing.T) {
 	}
 }
 
+// A log put back to an older state under a writer is not continued: that would
+// sign a second history over the same places.
+func TestLogPutBackInUse(t *testing.T) {
+	for name, end := range map[string]int{"at a commit": 0, "inside a write": 50} {
+		l, dir := newLog(t)
+		old := readSegment(t, dir, 0)
+		intend(t, l, "r")
+		now := readSegment(t, dir, 0)
+		writeSegment(t, dir, 0, now[:len(old)+end])
+		_, err := l.Intend(t.Context(), testIntent("r2"))
+		damaged(t, err, ClassRollback)
+		if b := readSegment(t, dir, 0); len(b) != len(old)+end {
+			t.Errorf("%s: the file was changed", name)
+		}
+	}
+	// Replaced by a newer-looking one: a segment that continues too little.
+	l, dir := newLog(t)
+	for range 3 {
+		intend(t, l, "r")
+	}
+	_, _, err := createSegment(filepath.Join(dir, journalDir), 1, tree{}, 0, testSigner(t, dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time too
+		_, err = l.Intend(t.Context(), testIntent("r2"))
+		damaged(t, err, ClassRollback)
+	}
+}
+
 func TestConcurrentCreateMakesOne(t *testing.T) {
 	dir := t.TempDir()
 	errs := make([]error, 8)

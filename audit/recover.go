@@ -33,8 +33,8 @@ func (l *Log) recover(size int64) error {
 	if end == 0 { // a segment appears with its first commit in it
 		return l.damageAt(fe, "segment has no commit")
 	}
-	if end < l.end || c.tree.size < l.tree.size {
-		return l.damage(ClassRollback, end, "commit of size %d is gone", l.tree.size)
+	if n := max(l.tree.size, l.synced.Load()); end < l.end || c.tree.size < n {
+		return l.damage(ClassRollback, end, "commit of size %d is gone", n)
 	}
 	if err := c.verifyOwn(l.signer, l.verifier); err != nil {
 		return l.damage(signatureClass(err), end, "last checkpoint: %v", err)

@@ -13,10 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// maxBatch bounds the records of one commit, in bytes with their frames.
-	maxBatch = 1 << 20
-)
+// maxBatch bounds the records of one commit, in bytes with their frames.
+const maxBatch = 1 << 20
 
 // segmentLimit is the size from which on a new segment is begun.
 var segmentLimit int64 = 64 << 20
@@ -93,18 +91,18 @@ func (l *Log) refresh() error {
 	if err != nil {
 		return l.recover(size)
 	}
-	if c.tree.size < l.tree.size { // put back to an older state meanwhile
-		return l.damage(ClassRollback, 0, "%d records, %d before", c.tree.size, l.tree.size)
+	// Put back to an older state meanwhile? A new segment may hold less than was
+	// seen here, never less than was flushed.
+	if n := max(l.tree.size, l.synced.Load()); c.tree.size < n {
+		return l.damage(ClassRollback, 0, "%d records, %d before", c.tree.size, n)
 	}
 	l.tree, l.end = c.tree, size
 	return nil
 }
 
-// follow goes on to the newest segment. It may hold fewer records than were
-// seen here, where a flush failed; never fewer than were flushed.
-//
-// What this process wrote to the old segment is flushed first, under mu, so
-// that nobody who waits for that takes a flush of the new segment for it.
+// follow goes on to the newest segment. What this process wrote to the old one
+// is flushed first, under mu, so that nobody who waits for that takes a flush
+// of the new segment for it.
 func (l *Log) follow() error {
 	if _, err := l.sync(l.written.Load().size); err != nil {
 		return err
@@ -115,9 +113,6 @@ func (l *Log) follow() error {
 	l.tree = tree{}
 	if err := l.refresh(); err != nil {
 		return err
-	}
-	if n := l.synced.Load(); l.tree.size < n {
-		return l.damage(ClassRollback, 0, "%d records, %d were on disk", l.tree.size, n)
 	}
 	l.written.Store(&mark{l.seg, l.tree.size})
 	return nil
