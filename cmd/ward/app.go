@@ -109,10 +109,22 @@ func unrecordable(l engine.Layout, err error) error {
 	return fault.Wrap(fault.Unrecorded, "audit.open", fmt.Errorf("audit log %s: %w", l.Audit(), err), remedy)
 }
 
-func (a *app) store() (*images.Store, error) {
+// store opens the image store. In a new ward the log comes first, also for a
+// command that records nothing: state without a log looks like a log taken
+// away.
+func (a *app) store(ctx context.Context) (*images.Store, error) {
 	l, err := a.layout()
 	if err != nil {
 		return nil, err
+	}
+	if !exists(l.Audit()) {
+		log, err := a.log(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if err := log.Close(); err != nil {
+			return nil, err
+		}
 	}
 	return images.Open(images.Config{Dir: l.Images()})
 }

@@ -26,7 +26,7 @@ func (a *app) change(ctx context.Context, kind audit.Type, fn func(*images.Store
 		return err
 	}
 	defer log.Close()
-	store, err := a.store()
+	store, err := a.store(ctx)
 	if err != nil {
 		return err
 	}
@@ -182,7 +182,7 @@ func newImages(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "images [OPTIONS] [NAME]", Short: "List images", Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			store, err := a.store()
+			store, err := a.store(cmd.Context())
 			if err != nil {
 				return err
 			}

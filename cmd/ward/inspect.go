@@ -91,7 +91,7 @@ func (a *app) inspect(cmd *cobra.Command, kind, name string) (any, error) {
 	if kind != "" && kind != "image" {
 		return nil, invalid("inspect.type", fmt.Sprintf("--type %.32q is not there yet", kind), "use container or image")
 	}
-	store, err := a.store()
+	store, err := a.store(cmd.Context())
 	if err != nil {
 		return nil, err
 	}

@@ -29,7 +29,7 @@ func newInfo(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			store, err := a.store()
+			store, err := a.store(cmd.Context())
 			if err != nil {
 				return err
 			}
