@@ -42,6 +42,10 @@ const sealVersion = 1
 // digest and its archive to the config's diffID before the directory got its
 // name. They are never changed and must not be written to.
 //
+// A layer that comes twice is returned once, where it comes last: overlayfs
+// refuses the same directory twice (ELOOP), and whatever the lower one shows,
+// hides or makes opaque, the upper one does again.
+//
 // For a layer that is there it compares the seal left at unpacking with the
 // root directory's inode (number, ctime, mtime, mode, owner) and nothing else.
 // That notices a layer that was replaced, copied, restored or moved between
@@ -63,13 +67,16 @@ func (s *Store) unpack(ctx context.Context, img Image) ([]string, error) {
 		return nil, fault.New(fault.Invalid, "image.bounds", fmt.Sprintf("image %s has %d layers", img.Reference, len(img.Layers)), "resolve the image first")
 	}
 	var w *work
-	dirs := make([]string, len(img.Layers))
+	var dirs []string
 	for i, l := range img.Layers {
 		d, err := parseDigest(l.DiffID)
 		if err != nil {
 			return nil, err
 		}
-		dirs[i] = s.path("layers", d.Hex, "fs")
+		if again(img.Layers[i+1:], l) {
+			continue
+		}
+		dirs = append(dirs, s.path("layers", d.Hex, "fs"))
 		ok, err := s.sealed(d)
 		if ok {
 			continue
@@ -88,6 +95,16 @@ func (s *Store) unpack(ctx context.Context, img Image) ([]string, error) {
 		}
 	}
 	return dirs, nil
+}
+
+// again says whether l is among the layers above it.
+func again(above []Layer, l Layer) bool {
+	for _, a := range above {
+		if a.DiffID == l.DiffID {
+			return true
+		}
+	}
+	return false
 }
 
 // sealed says whether layer d is there and is the directory that was sealed.

@@ -3,11 +3,11 @@ package images_test
 import (
 	"archive/tar"
 	"bytes"
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -86,41 +86,57 @@ func TestMergedByTheKernel(t *testing.T) {
 		t.Skip("needs root")
 	}
 	s, _ := newStore(t)
-	img := layered(t, s, mergeLayers(t)...)
-	dirs := must(s.Unpack(context.Background(), img))(t)
-	mnt := t.TempDir()
-	type result struct {
-		got map[string]string
-		err error
+	l := mergeLayers(t)
+	for name, layers := range map[string][][]byte{
+		"three": l,
+		// The middle one also comes first: the merge is the same.
+		"twice": {l[1], l[0], l[1], l[2]},
+	} {
+		t.Run(name, func(t *testing.T) {
+			img := layered(t, s, layers...)
+			dirs := must(s.Unpack(bg, img))(t)
+			for name, want := range mergeWant {
+				b, err := s.File(bg, img, name, 100)
+				if err != nil && fault.ClassOf(err) != fault.NotFound || string(b) != want {
+					t.Errorf("%s: lookup finds %q (%v), want %q", name, b, err, want)
+				}
+			}
+			got, err := mountAndRead(t.TempDir(), dirs)
+			check(t, err)
+			for name, want := range mergeWant {
+				if got[name] != want {
+					t.Errorf("%s: overlayfs shows %q, want %q", name, got[name], want)
+				}
+			}
+		})
 	}
-	ch := make(chan result)
+}
+
+// mountAndRead merges dirs in a mount namespace of its own, which ends with it.
+func mountAndRead(mnt string, dirs []string) (got map[string]string, err error) {
+	lower := slices.Clone(dirs)
+	slices.Reverse(lower)
+	done := make(chan struct{})
 	go func() {
+		defer close(done)
 		runtime.LockOSThread() // never unlocked: the thread and its namespace end together
-		r := result{got: map[string]string{}}
-		defer func() { ch <- r }()
-		if r.err = unix.Unshare(unix.CLONE_NEWNS); r.err != nil {
+		if err = unix.Unshare(unix.CLONE_NEWNS); err != nil {
 			return
 		}
-		if r.err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); r.err != nil {
+		if err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 			return
 		}
-		if r.err = unix.Mount("overlay", mnt, "overlay", unix.MS_RDONLY, "lowerdir="+dirs[2]+":"+dirs[1]+":"+dirs[0]); r.err != nil {
+		if err = unix.Mount("overlay", mnt, "overlay", unix.MS_RDONLY, "lowerdir="+strings.Join(lower, ":")); err != nil {
 			return
 		}
+		got = map[string]string{}
 		for name := range mergeWant {
 			b, _ := os.ReadFile(filepath.Join(mnt, name))
-			r.got[name] = string(b)
+			got[name] = string(b)
 		}
 	}()
-	r := <-ch
-	if r.err != nil {
-		t.Fatal(r.err)
-	}
-	for name, want := range mergeWant {
-		if r.got[name] != want {
-			t.Errorf("%s: overlayfs shows %q, want %q", name, r.got[name], want)
-		}
-	}
+	<-done
+	return got, err
 }
 
 func TestCheckRoot(t *testing.T) {

@@ -226,6 +226,7 @@ func TestUnpackedAsArchived(t *testing.T) {
 				file{name: "file/in", body: "x"},
 				file{name: "link", typ: tar.TypeSymlink, link: "/etc/shadow", uid: 3},
 				file{name: "hard", typ: tar.TypeLink, link: "deep/er/f"},
+				file{name: "hardlink of a link", typ: tar.TypeLink, link: "link"},
 				file{name: "pipe", typ: tar.TypeFifo, mode: 0o640},
 				file{name: "shut", typ: tar.TypeDir, mode: 0o1},
 				file{name: "shut/f", body: "x"},
@@ -247,8 +248,10 @@ func TestUnpackedAsArchived(t *testing.T) {
 				"dir":       {unix.S_IFREG | 0o755, 0},
 				"file":      {unix.S_IFDIR | 0o555, 0},
 				"link":      {unix.S_IFLNK | 0o777, 3},
-				"pipe":      {unix.S_IFIFO | 0o640, 0},
-				"shut":      {unix.S_IFDIR | 0o1, 0},
+
+				"hardlink of a link": {unix.S_IFLNK | 0o777, 3},
+				"pipe":               {unix.S_IFIFO | 0o640, 0},
+				"shut":               {unix.S_IFDIR | 0o1, 0},
 			} {
 				var st unix.Stat_t
 				if err := unix.Lstat(filepath.Join(dir, name), &st); err != nil {
