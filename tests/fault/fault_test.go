@@ -109,7 +109,7 @@ func straced(t *testing.T, w *lab.Ward, strace []string, args ...string) (trace,
 	}
 	file := filepath.Join(w.Dir, "trace")
 	cmd := w.Command(args...)
-	cmd.Args = append(append([]string{"strace", "-f", "-y", "-qq", "-s", "256", "-o", file}, strace...), cmd.Args...)
+	cmd.Args = append(append([]string{"strace", "-f", "-y", "-qq", "-s", "256", "-e", "signal=none", "-o", file}, strace...), cmd.Args...)
 	cmd.Path = path
 	r := w.Finish(cmd)
 	b, err := os.ReadFile(file)
