@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"github.com/ward-project/ward/audit/receipt"
+	"github.com/ward-project/ward/internal/fault"
 	"github.com/ward-project/ward/policy"
 	"github.com/ward-project/ward/sandbox"
 	"github.com/ward-project/ward/verify"
@@ -47,6 +48,10 @@ type launcherAt string
 func LauncherAt(path string) Launcher { return launcherAt(path) }
 
 func (p launcherAt) Launch(ctx context.Context, plan []byte, r receipt.Receipt, io sandbox.Stdio, lock *os.File) (*sandbox.Running, error) {
+	if os.Geteuid() != 0 {
+		return nil, fault.New(fault.Unavailable, "launcher.rootless", "running containers as an ordinary user is not there yet",
+			"run it as root; everything but running works as any user")
+	}
 	l, err := sandbox.NewLauncher(string(p))
 	if err != nil {
 		return nil, err
