@@ -24,13 +24,14 @@ import (
 // all: a crash while a log is made must not leave a key without a log or a log
 // without a key, since neither may ever be made good by making a new key.
 const (
-	journalDir = "journal"
-	newPrefix  = ".new-"
-	vkeyFile   = "vkey"
-	keyFile    = "key/00000000"
-	lockFile   = "lock"
-	logDir     = "log"
-	tornDir    = "torn"
+	journalDir  = "journal"
+	newPrefix   = ".new-"
+	vkeyFile    = "vkey"
+	keyFile     = "key/00000000"
+	lockFile    = "lock"
+	ballastFile = "ballast"
+	logDir      = "log"
+	tornDir     = "torn"
 )
 
 // Config names a log to be created.
@@ -155,6 +156,9 @@ func fill(dir, host string) error {
 		if err := fsx.CreateFile(filepath.Join(dir, f.name), []byte(f.data), f.perm); err != nil {
 			return err
 		}
+	}
+	if err := makeBallast(dir); err != nil {
+		return err
 	}
 	first, err := newRecord(Record{Type: LogGenesis, Actor: Caller(), Data: Genesis{signer.Name(), vkey}}, stamp{host: host, boot: bootID()})
 	if err != nil {

@@ -40,6 +40,8 @@ type Log struct {
 	old    []*os.File // left behind by new segments; a flush may still use them
 	closed bool
 
+	// light says that the ballast was given up.
+	light atomic.Bool
 	// written is what the next flush makes durable.
 	written atomic.Pointer[mark]
 	// syncMu serialises flushes; it is taken after mu.
@@ -98,6 +100,9 @@ func open(dir string) (_ *Log, err error) {
 	}()
 	if l.lock, err = openFile(filepath.Join(dir, lockFile)); err != nil {
 		return nil, err
+	}
+	if _, err := os.Lstat(filepath.Join(dir, ballastFile)); errors.Is(err, fs.ErrNotExist) {
+		l.light.Store(true)
 	}
 	if err := l.openLast(); err != nil {
 		return nil, err
@@ -216,7 +221,7 @@ func (l *Log) Intend(ctx context.Context, in Intent) (Permit, error) {
 	if err := l.usable(); err != nil {
 		return Permit{}, err
 	}
-	if err := checkSpace(l.lock); err != nil {
+	if err := l.reserve(); err != nil {
 		return Permit{}, err
 	}
 	q, err := l.commit(ctx, []Record{{Type: RunIntent, Run: in.Run, Actor: in.Actor, Plan: in.Plan, Data: in}}, true)

@@ -217,7 +217,7 @@ func (l *Log) keepTorn(rest []byte) error {
 		return err
 	}
 	b = append(appendPad(nil, max(len(rest)-len(b), headerLen+minPad)), b...)
-	if err := l.pwrite(b); err != nil {
+	if err := l.pwrite(b, false); err != nil {
 		return err
 	}
 	l.tree, l.end = c.tree, l.end+int64(len(b))

@@ -1,8 +1,11 @@
 package audit
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -39,8 +42,59 @@ func checkFileSystem(path string) error {
 	return nil
 }
 
-// checkSpace refuses with ErrFull below the low-water mark.
-func checkSpace(f *os.File) error {
+// ballastSize is kept in a file of its own, in bytes: given up on a full disk,
+// so that the ends of runs can still be recorded while others fill the rest.
+const ballastSize = 1 << 20
+
+// reserve refuses a new run with ErrFull below the low-water mark, and puts
+// the ballast back once there is plenty.
+func (l *Log) reserve() error {
+	free, err := freeSpace(l.lock)
+	if err != nil {
+		return err
+	}
+	if free < lowWater {
+		return fmt.Errorf("%w: %d KiB free at %s, %d KiB needed", ErrFull, free>>10, l.dir, lowWater>>10)
+	}
+	if free < 2*lowWater || !l.light.Load() {
+		return nil
+	}
+	if err := makeBallast(l.dir); err != nil {
+		return classify(err)
+	}
+	l.light.Store(false)
+	return nil
+}
+
+// makeBallast reserves the ballast's space; that it is there already is fine.
+func makeBallast(dir string) error {
+	f, err := os.OpenFile(filepath.Join(dir, ballastFile), os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close() // it has no content to lose
+	for {
+		err := unix.Fallocate(int(f.Fd()), 0, 0, ballastSize)
+		switch err {
+		case unix.EINTR:
+			continue
+		case unix.EOPNOTSUPP: // a file system that cannot reserve goes without
+			return nil
+		}
+		return err
+	}
+}
+
+// dropBallast gives the ballast's space back, and says whether there was any.
+func (l *Log) dropBallast() bool {
+	l.light.Store(true)
+	return os.Remove(filepath.Join(l.dir, ballastFile)) == nil
+}
+
+func freeSpace(f *os.File) (int64, error) {
 	var st unix.Statfs_t
 	for {
 		err := unix.Fstatfs(int(f.Fd()), &st)
@@ -48,14 +102,10 @@ func checkSpace(f *os.File) error {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("free space of %s: %w", f.Name(), err)
+			return 0, fmt.Errorf("free space of %s: %w", f.Name(), err)
 		}
-		break
+		return int64(st.Bavail) * blockSize(st), nil
 	}
-	if free := int64(st.Bavail) * blockSize(st); free < lowWater {
-		return fmt.Errorf("%w: %d KiB free at %s, %d KiB needed", ErrFull, free>>10, f.Name(), lowWater>>10)
-	}
-	return nil
 }
 
 // blockSize is the unit of the block counts; old kernels leave Frsize 0.

@@ -131,15 +131,17 @@ func (l *Log) write(batch []*request) error {
 		}
 	}
 	var leaves [][]byte
+	begins := true
 	for _, q := range batch {
 		leaves = append(leaves, q.leaves...)
+		begins = begins && q.prove
 	}
 	base := l.tree
 	b, c, err := appendBatch(nil, base, l.signer, leaves)
 	if err != nil {
 		return err
 	}
-	if err := l.pwrite(b); err != nil {
+	if err := l.pwrite(b, begins); err != nil {
 		return err
 	}
 	l.tree, l.end = c.tree, l.end+int64(len(b))
@@ -183,10 +185,11 @@ func appendBatch(b []byte, t tree, signer note.Signer, leaves [][]byte) ([]byte,
 	return appendCommit(b, c), c, nil
 }
 
-// pwrite writes b at the end of the log with one system call. If not all of
-// it is taken, the part that was is cut off again: nobody was told of it, and
-// on a full disk its space is what the next record needs.
-func (l *Log) pwrite(b []byte) error {
+// pwrite writes b at the end of the log with one system call. On a full disk
+// it is tried again without the ballast, unless b only begins something new.
+// If not all of it is taken, the part that was is cut off again: nobody was
+// told of it, and its space is what the next record needs.
+func (l *Log) pwrite(b []byte, begins bool) error {
 	for {
 		n, err := unix.Pwrite(int(l.seg.Fd()), b, l.end)
 		if err == unix.EINTR {
@@ -199,6 +202,9 @@ func (l *Log) pwrite(b []byte) error {
 			err = unix.ENOSPC // a short write to a regular file has no other cause
 		}
 		err = classify(&os.PathError{Op: "write", Path: l.seg.Name(), Err: err})
+		if errors.Is(err, ErrFull) && !begins && l.dropBallast() {
+			continue
+		}
 		if terr := l.seg.Truncate(l.end); terr != nil {
 			return errors.Join(err, terr) // the next writer finds a torn tail
 		}
