@@ -53,7 +53,7 @@ const sealVersion = 1
 // top directory, since the kernel alone sets ctime. It does not notice a file
 // changed deeper inside by somebody with the store owner's rights: the warm
 // path reads no layer. A mismatch is fault.Invalid, rule "image.layer-changed";
-// Pull puts the changed directory aside so that the next Unpack makes a new one.
+// Pull and Import put the changed directory aside and make a new one.
 //
 // Remove deletes layers of images that are not in use: who is going to mount
 // these must be seen by its inUse before calling Unpack.
@@ -134,7 +134,7 @@ func (s *Store) sealed(d v1.Hash) (bool, error) {
 }
 
 func layerChanged(d v1.Hash, why string) error {
-	return fault.New(fault.Invalid, "image.layer-changed", fmt.Sprintf("unpacked layer %s changed on disk: %s", d, why), "find out who writes there, then pull the image again (an imported one: ward rmi, ward import)")
+	return fault.New(fault.Invalid, "image.layer-changed", fmt.Sprintf("unpacked layer %s changed on disk: %s", d, why), "find out who writes there, then pull or import the image again")
 }
 
 func stampOf(dirfd int, path string) (seal, error) {

@@ -118,7 +118,7 @@ func findName(idx *v1.IndexManifest, r name.Reference) (v1.Descriptor, bool) {
 func (s *Store) List(ctx context.Context) ([]Image, error) {
 	idx, err := s.readIndex()
 	if err != nil {
-		return nil, err
+		return nil, diskFault(err)
 	}
 	slices.SortFunc(idx.Manifests, func(a, b v1.Descriptor) int {
 		return strings.Compare(a.Annotations[keyRef], b.Annotations[keyRef])

@@ -73,14 +73,49 @@ func fewRedirects(r *http.Request, via []*http.Request) error {
 // transport is the bottom of every connection to a registry.
 func (s *Store) transport(host string) (http.RoundTripper, error) {
 	t := remote.DefaultTransport.(*http.Transport).Clone()
-	t.DialContext = (&net.Dialer{Timeout: 15 * time.Second, KeepAlive: 30 * time.Second}).DialContext
-	t.ResponseHeaderTimeout = 2 * time.Minute // a registry hashes a pushed layer before it answers
+	dial := (&net.Dialer{Timeout: 15 * time.Second, KeepAlive: 30 * time.Second}).DialContext
+	t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return &idleConn{c, maxIdle}, nil
+	}
+	t.ResponseHeaderTimeout = maxIdle
 	roots, err := s.authorities(host)
 	if err != nil {
 		return nil, err
 	}
 	t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
 	return guard{t}, nil
+}
+
+// maxIdle is how long a registry may say nothing, in the middle of a layer too:
+// as long as it takes to hash a pushed one.
+const maxIdle = 2 * time.Minute
+
+// idleConn is a connection whose reads do not wait for ever: a registry that
+// stops sending would hold a pull, and the locks it has, as long as it likes.
+type idleConn struct {
+	net.Conn
+	idle time.Duration
+}
+
+// Read waits at most c.idle for the next bytes.
+func (c *idleConn) Read(p []byte) (int, error) {
+	if err := c.SetReadDeadline(time.Now().Add(c.idle)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Read(p)
+}
+
+// Write puts the deadline of a pending read off: net/http waits for the answer
+// while it is still sending, which for a large layer takes long.
+func (c *idleConn) Write(p []byte) (int, error) {
+	if err := c.SetReadDeadline(time.Now().Add(c.idle)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(p)
 }
 
 // authorities returns the system's certificate authorities plus those placed

@@ -186,6 +186,13 @@ func TestSeal(t *testing.T) {
 			}
 		})
 	}
+	t.Run("import mends too", func(t *testing.T) {
+		s, dir := newStore(t)
+		img := importAs(t, s, ref)
+		check(t, os.Remove(filepath.Join(dir, "layers", hex(img.Layers[0].DiffID), "fs/sbin")))
+		importAs(t, s, ref)
+		must(s.Unpack(bg, img))(t)
+	})
 	t.Run("the whole store moved", func(t *testing.T) {
 		s, dir := newStore(t)
 		img := importAs(t, s, ref)

@@ -1,10 +1,65 @@
 package images
 
 import (
+	"errors"
+	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"testing"
+	"time"
 )
+
+func TestSilentRegistry(t *testing.T) {
+	a, b := net.Pipe()
+	defer a.Close()
+	defer b.Close()
+	c := &idleConn{a, 50 * time.Millisecond}
+	go func() {
+		for range 4 { // slow but alive, longer in all than the bound
+			time.Sleep(25 * time.Millisecond)
+			b.Write([]byte("x"))
+		}
+	}()
+	buf := make([]byte, 1)
+	for range 4 {
+		if _, err := c.Read(buf); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := c.Read(buf); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("silence: %v", err)
+	}
+}
+
+// A long upload is not silence: its answer may be waited for all the while.
+func TestSlowUpload(t *testing.T) {
+	a, b := net.Pipe()
+	defer a.Close()
+	defer b.Close()
+	c := &idleConn{a, 60 * time.Millisecond}
+	go func() {
+		buf := make([]byte, 1)
+		for range 8 {
+			time.Sleep(20 * time.Millisecond)
+			b.Read(buf)
+		}
+		b.Write([]byte("y"))
+	}()
+	answer := make(chan error)
+	go func() {
+		_, err := c.Read(make([]byte, 1))
+		answer <- err
+	}()
+	for range 8 {
+		if _, err := c.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := <-answer; err != nil {
+		t.Fatal(err)
+	}
+}
 
 func TestRedirects(t *testing.T) {
 	req := func(u string) *http.Request {
