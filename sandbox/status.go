@@ -1,16 +1,18 @@
 package sandbox
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ward-project/ward/internal/fault"
-	"github.com/ward-project/ward/internal/fsx"
 )
 
 // Phase is where in its life a container is.
@@ -71,30 +73,69 @@ const (
 // fault.NotFound if it has written nothing yet.
 func ReadStatus(containerDir string) (Status, error) {
 	name := filepath.Join(containerDir, statusFile)
-	b, err := os.ReadFile(name)
+	for try := 0; ; try++ {
+		s, err := readStatus(name)
+		if err == nil || fault.ClassOf(err) != fault.Invalid || try == statusTries {
+			return s, err
+		}
+		time.Sleep(time.Millisecond) // it was being written
+	}
+}
+
+// statusTries is how often ReadStatus reads a status that makes no sense
+// before it calls it damaged. Writing one is a single short system call.
+const statusTries = 50
+
+func readStatus(name string) (Status, error) {
+	f, err := os.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Status{}, fault.New(fault.NotFound, "status.missing", "no monitor has reported for "+containerDir, "")
+		return Status{}, fault.New(fault.NotFound, "status.missing", "no monitor has reported in "+filepath.Dir(name), "")
 	}
 	if err != nil {
 		return Status{}, err
 	}
-	var s Status
-	if len(b) > maxStatus {
-		return Status{}, fault.New(fault.Invalid, "status.damaged", name+" is too large", "")
+	defer f.Close()
+	damaged := func(why string) error {
+		return fault.New(fault.Invalid, "status.damaged", name+": "+why, "")
 	}
-	if err := json.Unmarshal(b, &s); err != nil {
-		return Status{}, fault.New(fault.Invalid, "status.damaged", fmt.Sprintf("%s: %v", name, err), "")
+	b, err := io.ReadAll(io.LimitReader(f, maxStatus+1))
+	if err != nil {
+		return Status{}, err
+	}
+	if len(b) > maxStatus {
+		return Status{}, damaged("too large")
+	}
+	line, rest, whole := bytes.Cut(b, []byte{'\n'})
+	if !whole || len(bytes.Trim(rest, " ")) > 0 {
+		return Status{}, damaged("not one whole line")
+	}
+	var s Status
+	if err := json.Unmarshal(line, &s); err != nil {
+		return Status{}, damaged(err.Error())
 	}
 	return s, nil
 }
 
-// WriteStatus replaces the status of the container in containerDir. Readers
-// see the old or the new one; a power cut may lose both, and the next command
-// then finds the container lost from its lock and the audit log.
+// WriteStatus replaces the status of the container in containerDir, in place:
+// a new file for each of a short run's two states costs more than writing
+// them. ReadStatus copes with reading in between; there is one writer, the
+// monitor. A power cut may lose or damage it: it means nothing after a reboot,
+// and the next command finds the container lost from its lock and the log.
 func WriteStatus(containerDir string, s Status) error {
 	b, err := json.Marshal(s)
 	if err != nil {
 		return err
 	}
-	return fsx.ReplaceFile(filepath.Join(containerDir, statusFile), append(b, '\n'), 0o600)
+	b = append(b, '\n')
+	f, err := os.OpenFile(filepath.Join(containerDir, statusFile), os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	// Blanks over the rest of a longer one instead of cutting it off: one
+	// system call, so that a reader sees two states at most.
+	if st, err := f.Stat(); err == nil && st.Size() > int64(len(b)) {
+		b = append(b, bytes.Repeat([]byte{' '}, int(min(st.Size(), maxStatus))-len(b))...)
+	}
+	_, err = f.WriteAt(b, 0)
+	return errors.Join(err, f.Close())
 }

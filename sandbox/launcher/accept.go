@@ -1,6 +1,8 @@
 package launcher
 
 import (
+	"bytes"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -64,8 +66,31 @@ func proved(plan sandbox.Plan, raw, proof []byte) error {
 		return refuse(errors.New("it is for another run"))
 	case st.Plan != sandbox.Digest(raw):
 		return refuse(errors.New("it is for another plan"))
+	case !bytes.Equal(r.Bytes(), proof) || !strictSignatures(proof):
+		return refuse(errors.New("it has been altered since it was given"))
 	}
 	return nil
+}
+
+// strictSignatures reports whether the signature lines ("— name base64") are
+// as they were written. A signature does not cover its own spelling, and the
+// last letter of a base64 text has bits that decoders ignore: harmless, but
+// then a receipt would have several forms.
+func strictSignatures(proof []byte) bool {
+	for line := range bytes.Lines(proof) {
+		rest, ok := bytes.CutPrefix(line, []byte("— "))
+		if !ok {
+			continue
+		}
+		_, sig, ok := bytes.Cut(bytes.TrimSuffix(rest, []byte{'\n'}), []byte{' '})
+		if !ok {
+			return false
+		}
+		if _, err := base64.StdEncoding.Strict().DecodeString(string(sig)); err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // readSealed reads a memory file that can no longer change. Without the seals

@@ -186,12 +186,22 @@ func TestAlteredBytes(t *testing.T) {
 			t.Errorf("plan with byte %d changed: %s", i, got)
 		}
 	}
-	step = max(len(proof)/12, 1)
-	for i := 0; i < len(proof); i += step {
+	// The signature is at the end, and in its last letter a changed bit does
+	// not change the signature.
+	offsets := []int{len(proof) - 2, len(proof) - 3, len(proof) - 4}
+	for i := 0; i < len(proof); i += max(len(proof)/12, 1) {
+		offsets = append(offsets, i)
+	}
+	for _, i := range offsets {
 		b := bytes.Clone(proof)
 		b[i] ^= 1
 		if got := r.raw(raw{plan: plan, receipt: b, seals: sandbox.Seals, flags: both}); strings.Contains(got, `"ready"`) {
-			t.Errorf("receipt with byte %d changed: %s", i, got)
+			t.Errorf("receipt with byte %d of %d changed: %s", i, len(proof), got)
+		}
+	}
+	for _, b := range [][]byte{append(bytes.Clone(proof), '\n'), append(bytes.Clone(proof), ' '), proof[:len(proof)-1]} {
+		if got := r.raw(raw{plan: plan, receipt: b, seals: sandbox.Seals, flags: both}); strings.Contains(got, `"ready"`) {
+			t.Errorf("receipt with another end: %s", got)
 		}
 	}
 	r.clean(p)
