@@ -11,13 +11,14 @@ import (
 )
 
 func TestSilentRegistry(t *testing.T) {
+	t.Parallel()
 	a, b := net.Pipe()
 	defer a.Close()
 	defer b.Close()
-	c := &idleConn{a, 50 * time.Millisecond}
+	c := &idleConn{a, 600 * time.Millisecond}
 	go func() {
 		for range 4 { // slow but alive, longer in all than the bound
-			time.Sleep(25 * time.Millisecond)
+			time.Sleep(200 * time.Millisecond)
 			b.Write([]byte("x"))
 		}
 	}()
@@ -34,14 +35,15 @@ func TestSilentRegistry(t *testing.T) {
 
 // A long upload is not silence: its answer may be waited for all the while.
 func TestSlowUpload(t *testing.T) {
+	t.Parallel()
 	a, b := net.Pipe()
 	defer a.Close()
 	defer b.Close()
-	c := &idleConn{a, 60 * time.Millisecond}
+	c := &idleConn{a, 600 * time.Millisecond}
 	go func() {
 		buf := make([]byte, 1)
 		for range 8 {
-			time.Sleep(20 * time.Millisecond)
+			time.Sleep(150 * time.Millisecond)
 			b.Read(buf)
 		}
 		b.Write([]byte("y"))
