@@ -19,20 +19,13 @@ func (c *container) checkLimits(l sandbox.Limits) error {
 	if dir, ok := unified(c.cgroups); ok {
 		return checkUnified(dir, l)
 	}
-	for _, check := range []struct {
-		controller, file string
-		most             int64
-	}{
-		{"memory", "memory.limit_in_bytes", l.Memory},
-		{"memory", "memory.memsw.limit_in_bytes", l.Memory + l.Swap},
-		{"pids", "pids.max", l.PIDs},
-		{"cpu", "cpu.cfs_quota_us", l.CPUQuota},
-	} {
-		if err := atMost(filepath.Join(c.cgroups[check.controller], check.file), check.most); err != nil {
-			return err
-		}
-	}
-	return nil
+	cpu := c.cgroups["cpu"]
+	return errors.Join(
+		atMost(filepath.Join(c.cgroups["memory"], "memory.limit_in_bytes"), l.Memory),
+		atMost(filepath.Join(c.cgroups["memory"], "memory.memsw.limit_in_bytes"), l.Memory+l.Swap),
+		atMost(filepath.Join(c.cgroups["pids"], "pids.max"), l.PIDs),
+		quotaAtMost(filepath.Join(cpu, "cpu.cfs_quota_us"), 0, filepath.Join(cpu, "cpu.cfs_period_us"), 0, l),
+	)
 }
 
 // unified returns the container's one cgroup on a host with version 2 alone. A
@@ -43,33 +36,60 @@ func unified(paths map[string]string) (string, bool) {
 }
 
 func checkUnified(dir string, l sandbox.Limits) error {
-	for _, check := range []struct {
-		file string
-		most int64
-	}{{"memory.max", l.Memory}, {"pids.max", l.PIDs}, {"cpu.max", l.CPUQuota}} {
-		if err := atMost(filepath.Join(dir, check.file), check.most); err != nil {
-			return err
-		}
-	}
+	cpu := filepath.Join(dir, "cpu.max") // "quota period"
+	err := errors.Join(
+		atMost(filepath.Join(dir, "memory.max"), l.Memory),
+		atMost(filepath.Join(dir, "pids.max"), l.PIDs),
+		quotaAtMost(cpu, 0, cpu, 1, l),
+	)
 	swap := filepath.Join(dir, "memory.swap.max")
-	if _, err := os.Stat(swap); errors.Is(err, os.ErrNotExist) {
-		return nil // a kernel without swap: nothing can be swapped
+	if _, serr := os.Stat(swap); errors.Is(serr, os.ErrNotExist) {
+		return err // a kernel without swap: nothing can be swapped
 	}
-	return atMost(swap, l.Swap)
+	return errors.Join(err, atMost(swap, l.Swap))
 }
 
-// atMost refuses unless the first word of file is a number of at most most.
+// atMost refuses unless file holds a number of at most most.
 func atMost(file string, most int64) error {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return notApplied(fmt.Sprintf("limit %s: %v", filepath.Base(file), err))
+	v, err := limit(file, 0)
+	if err == nil && v > most {
+		err = notApplied(fmt.Sprintf("limit %s is %d and must be at most %d", filepath.Base(file), v, most))
 	}
-	word, _, _ := strings.Cut(strings.TrimSpace(string(b)), " ")
-	v, err := strconv.ParseInt(word, 10, 64) // "max" is no number
-	if err != nil || v < 0 || v > most {
-		return notApplied(fmt.Sprintf("limit %s is %q and must be at most %d", filepath.Base(file), word, most))
+	return err
+}
+
+// quotaAtMost refuses unless quota and period come to no more of a processor
+// than planned: either alone says nothing.
+func quotaAtMost(quotaFile string, quotaField int, periodFile string, periodField int, l sandbox.Limits) error {
+	quota, err := limit(quotaFile, quotaField)
+	if err != nil {
+		return err
+	}
+	period, err := limit(periodFile, periodField)
+	if err != nil {
+		return err
+	}
+	if period == 0 || float64(quota)/float64(period) > float64(l.CPUQuota)/float64(l.CPUPeriod) {
+		return notApplied(fmt.Sprintf("the processor limit is %d µs of %d and must be %d of %d", quota, period, l.CPUQuota, l.CPUPeriod))
 	}
 	return nil
+}
+
+// limit reads word n of a cgroup file as a number; "max" is none.
+func limit(file string, n int) (int64, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return 0, notApplied(fmt.Sprintf("limit %s: %v", filepath.Base(file), err))
+	}
+	words := strings.Fields(string(b))
+	if len(words) <= n {
+		return 0, notApplied(fmt.Sprintf("limit %s is %q", filepath.Base(file), b))
+	}
+	v, err := strconv.ParseInt(words[n], 10, 64)
+	if err != nil || v < 0 {
+		return 0, notApplied(fmt.Sprintf("limit %s is %q", filepath.Base(file), words[n]))
+	}
+	return v, nil
 }
 
 func notApplied(cause string) error {
