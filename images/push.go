@@ -26,8 +26,11 @@ type PushOptions struct {
 // Push sends the local image named ref, and the signatures kept beside it, to
 // the registry in its name, and returns the manifest's digest there, which is
 // always the local one. What is there already is not sent again, and
-// signatures made by others are added to, never replaced. Errors are classed
-// as Pull's are.
+// signatures made by others are added to, never replaced. (A registry has no
+// compare-and-swap: two who push signatures of one image at the same moment can
+// overwrite each other's list. Each looks again and repeats, which closes most
+// of the window; pushing again restores the rest from the local store.) Errors
+// are classed as Pull's are.
 func (s *Store) Push(ctx context.Context, ref string, opt PushOptions) (digest string, err error) {
 	r, err := parseReference(ref)
 	if err != nil {
