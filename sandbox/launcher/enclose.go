@@ -142,7 +142,7 @@ func newScratch(p sandbox.Plan) (*scratch, error) {
 		return nil, fmt.Errorf("mount scratch on %s: %w", dir, err)
 	}
 	s := &scratch{dir}
-	for _, name := range []string{"root", "etc", "state", "cgroup", "dev"} {
+	for _, name := range []string{"root", "etc", "state", "cgroup", "dev", "layers"} {
 		if err := os.Mkdir(s.path(name), 0o711); err != nil {
 			return nil, err
 		}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -23,24 +24,12 @@ func buildRoot(p sandbox.Plan, s *scratch) error {
 		return err
 	}
 	defer userns.Close()
-	layers, err := mapLayers(p.Root.Layers, userns)
-	defer closeFiles(layers) // not before the overlay has been made of them
+	layers, err := mapLayers(p.Root.Layers, userns, s)
+	defer closeFiles(layers)
 	if err != nil {
 		return err
 	}
-	base := s.dir
-	if p.Root.Writable {
-		base = p.Host.ContainerDir
-	}
-	// Through a mount of its own that is nowhere in the tree: the overlay
-	// shows the names of these directories to the container. Like the layers'
-	// it ends when its descriptor is closed.
-	tree, err := unix.OpenTree(unix.AT_FDCWD, base, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-	if err != nil {
-		return fmt.Errorf("open_tree: %w", err)
-	}
-	defer unix.Close(tree)
-	upper, work, err := upperDirs(tree, p.IDMap)
+	upper, work, err := upperDirs(p, s)
 	defer closeFiles([]*os.File{upper, work})
 	if err != nil {
 		return err
@@ -48,18 +37,29 @@ func buildRoot(p sandbox.Plan, s *scratch) error {
 	return mountOverlay(layers, upper, work, s.path("root"))
 }
 
-// mapLayers clones each layer's directory as a detached mount of its own, in
-// the same order.
-func mapLayers(layers []sandbox.Layer, userns *os.File) ([]*os.File, error) {
+// mapLayers mounts each layer's directory on the scratch, in the same order:
+// before Linux 6.15 overlayfs takes no mount that is nowhere in the tree.
+func mapLayers(layers []sandbox.Layer, userns *os.File, s *scratch) ([]*os.File, error) {
 	var mounts []*os.File
-	for _, l := range layers {
+	for i, l := range layers {
 		m, err := mapLayer(l.Path, userns)
 		if err != nil {
 			return mounts, fmt.Errorf("layer %s: %w", l.DiffID, err)
 		}
 		mounts = append(mounts, m)
+		if err := attachNew(m, s.path("layers", strconv.Itoa(i))); err != nil {
+			return mounts, err
+		}
 	}
 	return mounts, nil
+}
+
+// attachNew attaches a detached mount at a new directory of the scratch.
+func attachNew(m *os.File, at string) error {
+	if err := os.Mkdir(at, 0o700); err != nil {
+		return err
+	}
+	return attach(m, at)
 }
 
 func mapLayer(path string, userns *os.File) (*os.File, error) {
@@ -91,12 +91,34 @@ func mapLayer(path string, userns *os.File) (*os.File, error) {
 
 // upperDirs returns the directories the container writes to: kept with the
 // container for a writable root, else on the private scratch, where only the
-// mount points libcontainer makes end up.
-func upperDirs(tree int, m sandbox.IDMap) (upper, work *os.File, err error) {
-	if upper, err = ownedDir(tree, "upper", m); err != nil {
+// mount points made for this start end up.
+func upperDirs(p sandbox.Plan, s *scratch) (upper, work *os.File, err error) {
+	at := s.path("upper")
+	if err := os.Mkdir(at, 0o700); err != nil {
 		return nil, nil, err
 	}
-	if work, err = ownedDir(tree, "work", m); err != nil {
+	if p.Root.Writable {
+		// The overlay shows the names of its directories to the container:
+		// through a mount on the scratch they are not the host's.
+		fd, err := unix.OpenTree(unix.AT_FDCWD, p.Host.ContainerDir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+		if err != nil {
+			return nil, nil, fmt.Errorf("open_tree: %w", err)
+		}
+		tree := os.NewFile(uintptr(fd), "container directory")
+		defer tree.Close()
+		if err := attach(tree, at); err != nil {
+			return nil, nil, err
+		}
+	}
+	dir, err := os.OpenFile(at, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer dir.Close()
+	if upper, err = ownedDir(int(dir.Fd()), "upper", p.IDMap); err != nil {
+		return nil, nil, err
+	}
+	if work, err = ownedDir(int(dir.Fd()), "work", p.IDMap); err != nil {
 		return upper, nil, err
 	}
 	return upper, work, nil
@@ -130,10 +152,8 @@ func mountOverlay(layers []*os.File, upper, work *os.File, target string) error 
 		return fault.Wrap(fault.Unavailable, "launch.overlay", fmt.Errorf("fsopen overlay: %w", err), "use a kernel with overlayfs")
 	}
 	defer unix.Close(fd)
-	for i := len(layers) - 1; i >= 0; i-- { // the kernel wants the topmost first
-		if err := setDir(fd, "lowerdir+", layers[i]); err != nil {
-			return fmt.Errorf("layer %s: %w", layers[i].Name(), err)
-		}
+	if err := setLayers(fd, layers); err != nil {
+		return err
 	}
 	if err := errors.Join(setDir(fd, "upperdir", upper), setDir(fd, "workdir", work)); err != nil {
 		return err
@@ -160,18 +180,43 @@ func mountOverlay(layers []*os.File, upper, work *os.File, target string) error 
 	return checkTrees(target)
 }
 
-// setDir names a directory by descriptor; before Linux 6.13 by the
-// descriptor's name in /proc, which the kernel resolves to the same mount.
+// setLayers names the lower directories, topmost first as the kernel wants
+// them. Before Linux 6.5 there is one option for all of them.
+func setLayers(fs int, layers []*os.File) error {
+	top := len(layers) - 1
+	err := setDir(fs, "lowerdir+", layers[top])
+	if errors.Is(err, unix.EINVAL) {
+		var names []string
+		for i := top; i >= 0; i-- {
+			names = append(names, fdName(layers[i]))
+		}
+		if err = unix.FsconfigSetString(fs, "lowerdir", strings.Join(names, ":")); err != nil {
+			return fmt.Errorf("overlay lowerdir: %w", err)
+		}
+		return nil
+	}
+	for i := top - 1; i >= 0 && err == nil; i-- {
+		err = setDir(fs, "lowerdir+", layers[i])
+	}
+	return err
+}
+
+// setDir names a directory by descriptor; before Linux 6.13, where overlayfs
+// takes none (EINVAL) or not of this kind (EBADF), by the descriptor's name.
 func setDir(fs int, key string, dir *os.File) error {
 	err := unix.FsconfigSetFd(fs, key, int(dir.Fd()))
-	if errors.Is(err, unix.EINVAL) {
-		err = unix.FsconfigSetString(fs, key, "/proc/self/fd/"+strconv.Itoa(int(dir.Fd())))
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EBADF) {
+		err = unix.FsconfigSetString(fs, key, fdName(dir))
 	}
 	if err != nil {
 		return fmt.Errorf("overlay %s: %w", key, err)
 	}
 	return nil
 }
+
+// fdName is a name by which the kernel resolves a descriptor to the very mount
+// it is open on. It has no letter that the overlay's options treat specially.
+func fdName(f *os.File) string { return "/proc/self/fd/" + strconv.Itoa(int(f.Fd())) }
 
 // checkTrees refuses an image in which a directory the launcher mounts over is
 // something else: through a symbolic link the mount, the device nodes or the
