@@ -126,7 +126,11 @@ func (a *app) store(ctx context.Context) (*images.Store, error) {
 			return nil, err
 		}
 	}
-	return images.Open(images.Config{Dir: l.Images()})
+	return openStore(l)
+}
+
+func openStore(l engine.Layout) (*images.Store, error) {
+	return images.Open(images.Config{Dir: l.Images(), CertsDir: filepath.Join(l.Etc, "certs.d")})
 }
 
 func (a *app) verifier() (*verify.Verifier, error) {
@@ -161,7 +165,7 @@ func (a *app) engine(ctx context.Context) (*engine.Engine, *audit.Log, error) {
 }
 
 func assemble(l engine.Layout, log *audit.Log) (*engine.Engine, error) {
-	store, err := images.Open(images.Config{Dir: l.Images()})
+	store, err := openStore(l)
 	if err != nil {
 		return nil, err
 	}

@@ -116,35 +116,44 @@ func newRmi(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "rmi IMAGE [IMAGE...]", Short: "Remove images", Args: atLeast(1, "an IMAGE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var used map[string]string
-			err := a.withEngine(cmd.Context(), func(eng *engine.Engine) (err error) {
-				used, err = eng.InUse(cmd.Context())
-				return err
-			})
-			if err != nil {
-				return err
-			}
-			for _, ref := range args {
-				err := a.change(cmd.Context(), audit.ImageRemove, func(s *images.Store) (audit.ImageEvent, error) {
-					img, err := s.Resolve(cmd.Context(), ref)
-					if err != nil {
-						return audit.ImageEvent{}, err
+			return a.withEngine(cmd.Context(), func(eng *engine.Engine) error {
+				for _, ref := range args {
+					if err := a.removeImage(cmd, eng, ref); err != nil {
+						return err
 					}
-					gone, err := s.Remove(cmd.Context(), ref, func(digest string) bool { return used[digest] != "" })
-					ev := event(img)
-					ev.Removed = gone
-					if err == nil && len(gone) > 0 {
-						err = say(cmd, strings.Join(gone, "\n"))
-					}
-					return ev, err
-				})
-				if err != nil {
-					return err
 				}
-			}
-			return nil
+				return nil
+			})
 		},
 	}
+}
+
+func (a *app) removeImage(cmd *cobra.Command, eng *engine.Engine, ref string) error {
+	return a.change(cmd.Context(), audit.ImageRemove, func(s *images.Store) (audit.ImageEvent, error) {
+		// Asked under the store's lock, when it is known which image is meant.
+		// Who cannot say whether it is used says that it is.
+		var unknown error
+		gone, err := s.Remove(cmd.Context(), ref, func(digest string) bool {
+			used, err := eng.InUse(cmd.Context())
+			unknown = err
+			return err != nil || used[digest] != ""
+		})
+		if unknown != nil {
+			return audit.ImageEvent{}, unknown
+		}
+		ev := audit.ImageEvent{Image: audit.Image{Reference: ref}, Removed: gone}
+		if len(gone) == 0 {
+			return ev, err
+		}
+		if serr := say(cmd, strings.Join(gone, "\n")); serr != nil {
+			return ev, serr
+		}
+		if err != nil {
+			// The name is gone, so that is recorded; the space is not.
+			fmt.Fprintln(cmd.ErrOrStderr(), "ward: "+printable(err.Error()))
+		}
+		return ev, nil
+	})
 }
 
 func newImport(a *app) *cobra.Command {
@@ -186,10 +195,8 @@ func newImages(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			all, err := store.List(cmd.Context())
-			if err != nil {
-				return err
-			}
+			// Damaged images do not hide the others.
+			all, damaged := store.List(cmd.Context())
 			var rows []row
 			for _, img := range all {
 				r := imageRow(img, noTrunc)
@@ -205,7 +212,7 @@ func newImages(a *app) *cobra.Command {
 			if quiet && format == "" {
 				format = "{{.ID}}"
 			}
-			return listing(cmd.OutOrStdout(), format, cols, rows)
+			return errors.Join(listing(cmd.OutOrStdout(), format, cols, rows), damaged)
 		},
 	}
 	fs := cmd.Flags()

@@ -33,9 +33,9 @@ func newInfo(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			imgs, err := store.List(cmd.Context())
-			if err != nil {
-				return err
+			imgs, damaged := store.List(cmd.Context())
+			if damaged != nil {
+				fmt.Fprintln(cmd.ErrOrStderr(), "ward: "+printable(damaged.Error()))
 			}
 			states := map[string]int{}
 			err = a.withEngine(cmd.Context(), func(eng *engine.Engine) error {

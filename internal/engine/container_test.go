@@ -246,6 +246,19 @@ func TestCapabilities(t *testing.T) {
 	}
 }
 
+func TestALayerThatComesTwiceIsNamedOnce(t *testing.T) {
+	img := images.Image{Layers: []images.Layer{{DiffID: "a"}, {DiffID: "b"}, {DiffID: "a"}}}
+	got, err := layers(img, []string{"/b", "/a"})
+	if err != nil || len(got) != 2 || got[0] != (sandbox.Layer{DiffID: "b", Path: "/b"}) || got[1] != (sandbox.Layer{DiffID: "a", Path: "/a"}) {
+		t.Fatalf("%+v %v", got, err)
+	}
+	for _, wrong := range [][]string{nil, {"/b"}, {"/b", "/a", "/c"}} {
+		if _, err := layers(img, wrong); err == nil {
+			t.Errorf("%v was taken for the layers", wrong)
+		}
+	}
+}
+
 func TestEnvironment(t *testing.T) {
 	img := images.Image{Config: images.RunConfig{Env: []string{"A=image", "B=image"}}}
 	got := strings.Join(environment(Request{Env: []string{"A=mine", "C=", "HOME=/h"}}, img, "host", "/root"), " ")

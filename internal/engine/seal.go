@@ -75,43 +75,67 @@ func (e *Engine) draft(ctx context.Context, req Request, img images.Image, id st
 // seal turns an allowed draft into the plan: obligations applied, a place and
 // ids of its own, layers unpacked, and the floor under it.
 func (e *Engine) seal(ctx context.Context, req Request, img images.Image, draft sandbox.Plan, dec policy.Decision) (*slot, []byte, error) {
-	plan := tighten(draft, dec.Obligations())
-	layers, err := e.rootfs.Unpack(ctx, img)
-	if err != nil {
-		return nil, nil, err
-	}
-	if len(layers) != len(img.Layers) {
-		return nil, nil, fault.New(fault.Internal, "seal.layers", fmt.Sprintf("%d layers unpacked of %d", len(layers), len(img.Layers)), "")
-	}
-	for i, l := range layers {
-		plan.Root.Layers = append(plan.Root.Layers, sandbox.Layer{DiffID: img.Layers[i].DiffID, Path: l})
-	}
 	sig, err := stopSignal(cmp.Or(req.StopSignal, img.Config.StopSignal, "TERM"))
 	if err != nil {
 		return nil, nil, err
 	}
+	// Before the layers are looked at: from here on the image is in use, and
+	// nobody removes them.
 	s, err := e.reserve(ctx, Container{
-		ID: plan.Run, Name: plan.Name, Created: time.Now().UTC(), Image: req.Image, Digest: img.Digest, ImageID: img.ID,
-		Command: plan.Process.Args, Labels: req.Labels, Network: plan.Network, StopSignal: int(sig), Remove: req.Remove,
+		ID: draft.Run, Name: draft.Name, Created: time.Now().UTC(), Image: req.Image, Digest: img.Digest, ImageID: img.ID,
+		Command: draft.Process.Args, Labels: req.Labels, Network: draft.Network, StopSignal: int(sig), Remove: req.Remove,
 	})
 	if err != nil {
 		return nil, nil, err
 	}
-	plan.IDMap = sandbox.IDMap{Base: s.container.IDBase, Size: sandbox.IDRange}
-	plan.Host = sandbox.Host{ContainerDir: s.dir, RuntimeDir: e.layout.runtime(plan.Run), AuditDir: e.layout.Audit()}
-	s.plan = plan
-	encoded, err := plan.Encode()
-	if err == nil {
-		err = e.floor.Check(plan)
-	}
-	if err == nil {
-		// For people to read; the launcher gets its own, sealed.
-		err = fsx.ReplaceFile(filepath.Join(s.dir, planFile), encoded, 0o600)
-	}
+	encoded, err := e.fill(ctx, s, img, tighten(draft, dec.Obligations()))
 	if err != nil {
 		return nil, nil, errors.Join(err, s.abandon())
 	}
 	return s, encoded, nil
+}
+
+// fill completes the plan with what is only known in its place, checks it
+// against the floor, and encodes it.
+func (e *Engine) fill(ctx context.Context, s *slot, img images.Image, plan sandbox.Plan) ([]byte, error) {
+	dirs, err := e.rootfs.Unpack(ctx, img)
+	if err != nil {
+		return nil, err
+	}
+	if plan.Root.Layers, err = layers(img, dirs); err != nil {
+		return nil, err
+	}
+	plan.IDMap = sandbox.IDMap{Base: s.container.IDBase, Size: sandbox.IDRange}
+	plan.Host = sandbox.Host{ContainerDir: s.dir, RuntimeDir: e.layout.runtime(plan.Run), AuditDir: e.layout.Audit()}
+	if err := e.floor.Check(plan); err != nil {
+		return nil, err
+	}
+	encoded, err := plan.Encode()
+	if err != nil {
+		return nil, err
+	}
+	s.plan = plan
+	// For people to read; the launcher gets its own, sealed.
+	return encoded, fsx.ReplaceFile(filepath.Join(s.dir, planFile), encoded, 0o600)
+}
+
+// layers names each unpacked directory. A layer that comes twice is unpacked
+// once, where it comes last (images.Store.Unpack).
+func layers(img images.Image, dirs []string) ([]sandbox.Layer, error) {
+	var out []sandbox.Layer
+	for i, l := range img.Layers {
+		if slices.ContainsFunc(img.Layers[i+1:], func(o images.Layer) bool { return o.DiffID == l.DiffID }) {
+			continue
+		}
+		if len(out) == len(dirs) {
+			return nil, fault.New(fault.Internal, "seal.layers", "fewer layers were unpacked than the image has", "")
+		}
+		out = append(out, sandbox.Layer{DiffID: l.DiffID, Path: dirs[len(out)]})
+	}
+	if len(out) != len(dirs) {
+		return nil, fault.New(fault.Internal, "seal.layers", "more layers were unpacked than the image has", "")
+	}
+	return out, nil
 }
 
 // command is the entry point and its arguments, as Docker composes them.
