@@ -212,42 +212,6 @@ func cgroupProcs(run string) (pids []int) {
 	return nil
 }
 
-func TestMemoryLimit(t *testing.T) {
-	r := newRig(t)
-	p := r.plan("/bin/dd", "if=/dev/zero", "of=/dev/null", "bs=200M", "count=1")
-	p.Limits.Memory = 32 << 20
-	res := r.run(p)
-	if res.exit.Code != 137 || res.exit.Signal != 9 || !res.exit.OOMKilled || res.exit.Usage.OOMKills == 0 {
-		t.Errorf("%+v", res.exit)
-	}
-	recs := r.records(p.Run)
-	if got := names(recs); got != "run.intent run.start run.oom run.anchor run.exit run.seal" {
-		t.Errorf("records: %s", got)
-	}
-}
-
-func TestPIDsLimit(t *testing.T) {
-	r := newRig(t)
-	p := r.plan("/bin/sh", "-c", "i=0; while [ $i -lt 50 ]; do sleep 2 & i=$((i+1)); done; wait")
-	p.Limits.PIDs = 10
-	res := r.run(p)
-	if res.exit.Usage.PIDsPeak > 10 || res.exit.Usage.PIDsRefused == 0 || !strings.Contains(res.errOut, "fork") {
-		t.Errorf("%+v %q", res.exit.Usage, res.errOut)
-	}
-}
-
-func TestCPULimit(t *testing.T) {
-	r := newRig(t)
-	p := r.plan("/bin/sh", "-c", "(while :; do :; done) & sleep 1")
-	p.Limits.CPUQuota, p.Limits.CPUPeriod = 10_000, 100_000
-	exit := r.run(p).exit
-	// The start is in the usage, but not in the time.
-	took := exit.Finished.Sub(exit.Started)
-	if got := time.Duration(exit.Usage.CPUNanos); got > took/4+200*time.Millisecond {
-		t.Errorf("a tenth of a processor used %v in %v", got, took)
-	}
-}
-
 // records are those of run, in order.
 func (r *rig) records(run string) (all []audit.Entry) {
 	r.t.Helper()
@@ -380,53 +344,6 @@ func TestThirtyAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-}
-
-func TestMounts(t *testing.T) {
-	r := newRig(t)
-	data := t.TempDir()
-	os.Chmod(data, 0o777)
-	if err := os.WriteFile(filepath.Join(data, "f"), []byte("hi\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	p := r.plan("/bin/sh", "-c", `cat /ro/f /file; (echo x >/ro/x) 2>/dev/null && echo "wrote /ro"; echo y >/rw/y && cat /rw/y
-		echo z >/mem/z && cat /mem/z; cp /bin/busybox /mem/b 2>/dev/null || cat /bin/busybox >/mem/b; chmod 755 /mem/b; /mem/b true 2>/dev/null || echo noexec`)
-	p.Mounts = []sandbox.Mount{
-		{Type: sandbox.MountBind, Source: data, Target: "/ro", ReadOnly: true},
-		{Type: sandbox.MountBind, Source: data, Target: "/rw"},
-		{Type: sandbox.MountBind, Source: filepath.Join(data, "f"), Target: "/file", ReadOnly: true},
-		{Type: sandbox.MountTmpfs, Target: "/mem", Size: 4 << 20, Mode: 0o1777},
-	}
-	if out := r.run(p).out; out != "hi\nhi\ny\nz\nnoexec\n" {
-		t.Errorf("%q", out)
-	}
-	link := filepath.Join(t.TempDir(), "link")
-	if err := os.Symlink(data, link); err != nil {
-		t.Fatal(err)
-	}
-	p = r.plan("/bin/ls", "/x")
-	p.Mounts = []sandbox.Mount{{Type: sandbox.MountBind, Source: link, Target: "/x"}}
-	if _, err := r.try(p, ""); err == nil {
-		t.Error("a bind followed a symbolic link")
-	}
-}
-
-func TestMissingLayer(t *testing.T) {
-	r := newRig(t)
-	p := r.plan("/bin/true")
-	p.Root.Layers[0].Path = filepath.Join(r.dir, "gone")
-	if _, err := r.try(p, ""); !errors.Is(err, fault.NotFound) {
-		t.Errorf("%v", err)
-	}
-	p = r.plan("/bin/true")
-	over := filepath.Join(r.dir, "over")
-	os.MkdirAll(filepath.Join(over, "bin"), 0o755)
-	os.WriteFile(filepath.Join(over, "bin/new"), []byte("#!/bin/sh\necho top\n"), 0o755)
-	p.Process.Args = []string{"/bin/new"}
-	p.Root.Layers = append(p.Root.Layers, sandbox.Layer{DiffID: p.Root.Layers[0].DiffID, Path: over})
-	if out := r.run(p).out; out != "top\n" {
-		t.Errorf("two layers gave %q", out)
-	}
 }
 
 func TestCancelledLaunch(t *testing.T) {
