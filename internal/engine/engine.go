@@ -101,9 +101,8 @@ type attempt struct {
 	req Request
 	run string
 	img images.Image
-	// answer and input are set once a policy has answered.
+	// answer is set once a policy has answered.
 	answer policy.Decision
-	input  policy.Input
 }
 
 // refuse puts a refusal on record and returns it. When it cannot be recorded
