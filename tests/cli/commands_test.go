@@ -2,7 +2,6 @@ package cli
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -286,7 +285,7 @@ func (s *script) launcher(ts *testscript.TestScript, _ bool, args []string) {
 	switch args[0] {
 	case "missing":
 	case "other-build":
-		ts.Check(otherBuild(filepath.Join(lab.Bin(), "ward-launch"), to))
+		ts.Check(lab.Build(dir, "another-build", "ward-launch"))
 	default:
 		self, err := os.Executable()
 		ts.Check(err)
@@ -301,23 +300,4 @@ func copyFile(from, to string) error {
 		return err
 	}
 	return os.WriteFile(to, b, 0o755)
-}
-
-// otherBuild copies a program with its build name changed.
-func otherBuild(from, to string) error {
-	out, err := exec.Command(filepath.Join(lab.Bin(), "ward"), "version").CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("ward version: %w: %s", err, out)
-	}
-	b, err := os.ReadFile(from)
-	if err != nil {
-		return err
-	}
-	for _, word := range regexp.MustCompile(`[0-9A-Za-z.-]{7,}`).FindAllString(string(out), -1) {
-		if n := strings.Count(string(b), word); n > 0 && n < 4 {
-			other := strings.Repeat("0", len(word))
-			return os.WriteFile(to, []byte(strings.ReplaceAll(string(b), word, other)), 0o755)
-		}
-	}
-	return fmt.Errorf("no build name of %q is in %s", out, from)
 }

@@ -34,7 +34,7 @@ func Main(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	if err := Build(dir, "lab"); err != nil {
+	if err := Build(dir, "lab-"+filepath.Base(dir), "ward", "ward-launch"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -45,20 +45,21 @@ func Main(m *testing.M) int {
 // Bin is the directory of the programs under test.
 func Bin() string { return bin }
 
-// Build builds ward and ward-launch into dir under the given build name, as
-// the Makefile does.
-func Build(dir, name string) error {
-	for _, p := range []struct{ prog, cgo, tags, ld string }{
-		{"ward", "0", "", "-s -w"},
-		{"ward-launch", "1", "seccomp netgo osusergo", "-s -w" + static()},
-	} {
-		cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-tags", p.tags,
-			"-ldflags", p.ld+" -X github.com/ward-project/ward/sandbox.Build="+name,
-			"-o", filepath.Join(dir, p.prog), "./cmd/"+p.prog)
+// Build builds these programs into dir under the given build name, as the
+// Makefile does.
+func Build(dir, name string, programs ...string) error {
+	for _, prog := range programs {
+		cgo, tags, ld := "0", "", "-s -w"
+		if prog == "ward-launch" {
+			cgo, tags, ld = "1", "seccomp netgo osusergo", ld+static()
+		}
+		cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-tags", tags,
+			"-ldflags", ld+" -X github.com/ward-project/ward/sandbox.Build="+name,
+			"-o", filepath.Join(dir, prog), "./cmd/"+prog)
 		cmd.Dir = sourceRoot()
-		cmd.Env = append(os.Environ(), "CGO_ENABLED="+p.cgo)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
 		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("build %s: %v\n%s", p.prog, err, out)
+			return fmt.Errorf("build %s: %w\n%s", prog, err, out)
 		}
 	}
 	return nil
