@@ -14,7 +14,7 @@ import (
 )
 
 // cgroupParent is where every container's cgroup is, in each hierarchy.
-const cgroupParent = "/ward"
+const cgroupParent = "/" + sandbox.CgroupParent
 
 // containerConfig translates a checked plan into libcontainer's terms. It
 // adds nothing a plan could not also lack: namespaces, fresh kernel file

@@ -194,8 +194,10 @@ func TestKilledMonitor(t *testing.T) {
 		}
 	}
 	t.Logf("all gone %v after the kill", time.Since(start))
-	r.removeCgroups(p) // what the next command does
-	os.RemoveAll(p.Host.RuntimeDir)
+	// What the next command does; clean then finds nothing.
+	if err := sandbox.Clean(p.Run, p.Host.RuntimeDir); err != nil {
+		t.Error(err)
+	}
 }
 
 func cgroupProcs(run string) (pids []int) {
