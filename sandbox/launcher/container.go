@@ -57,7 +57,12 @@ func prepare(p sandbox.Plan, s *scratch, io *pipes) (*container, error) {
 	err = ct.Start(init)
 	io.closePayloadEnds()
 	if err != nil {
-		return nil, errors.Join(startError(err, p.Process.Args[0]), ct.Destroy())
+		if reason := missing(); reason != nil {
+			err = reason
+		} else {
+			err = startError(err, p.Process.Args[0])
+		}
+		return nil, errors.Join(err, ct.Destroy())
 	}
 	c := &container{ct: ct, init: init, gate: s.path("state", p.Run, "exec.fifo")}
 	if err := c.inspect(); err != nil {

@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/opencontainers/cgroups"
 
 	"github.com/ward-project/ward/internal/fault"
 	"github.com/ward-project/ward/sandbox"
@@ -90,6 +93,26 @@ func limit(file string, n int) (int64, error) {
 		return 0, notApplied(fmt.Sprintf("limit %s is %q", filepath.Base(file), words[n]))
 	}
 	return v, nil
+}
+
+// missing explains a start that failed because a limit has no file to be
+// written to: libcontainer enables for the container what controllers it may,
+// and says nothing of the others. Nil is no explanation.
+func missing() error {
+	if !cgroups.IsCgroup2UnifiedMode() {
+		return nil
+	}
+	b, err := os.ReadFile(filepath.Join(cgroupRoot, cgroupParent, "cgroup.subtree_control"))
+	if err != nil {
+		return nil
+	}
+	enabled := strings.Fields(string(b))
+	for _, c := range []string{"cpu", "memory", "pids"} {
+		if !slices.Contains(enabled, c) {
+			return notApplied(fmt.Sprintf("the %s cgroup controller is not delegated to %s", c, cgroupRoot))
+		}
+	}
+	return nil
 }
 
 func notApplied(cause string) error {
