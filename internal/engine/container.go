@@ -85,14 +85,21 @@ func newID() string {
 // once sealed its plan.
 type slot struct {
 	container Container
-	dir       string
-	lock      *fsx.Lock
-	plan      sandbox.Plan
+	// dir is what is kept, runtime what a reboot may forget.
+	dir, runtime string
+	lock         *fsx.Lock
+	plan         sandbox.Plan
 }
 
-// abandon gives up a slot whose run never began.
+// abandon gives up a slot whose run never began, with whatever a launcher that
+// was killed half-way left. What cannot be cleaned up now stays, unlocked, and
+// is reaped by a later command.
 func (s *slot) abandon() error {
-	return errors.Join(os.RemoveAll(s.dir), s.lock.Unlock())
+	err := sandbox.Clean(s.container.ID, s.runtime)
+	if err == nil {
+		err = os.RemoveAll(s.dir)
+	}
+	return errors.Join(err, s.lock.Unlock())
 }
 
 // reserve makes the directory of a new container under the store's lock, so
@@ -130,7 +137,7 @@ func (e *Engine) reserve(ctx context.Context, c Container) (*slot, error) {
 			break
 		}
 	}
-	s := &slot{container: c, dir: e.layout.container(c.ID)}
+	s := &slot{container: c, dir: e.layout.container(c.ID), runtime: e.layout.runtime(c.ID)}
 	if err := s.create(); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(s.dir+newSuffix), os.RemoveAll(s.dir))
 	}

@@ -106,7 +106,7 @@ func (e *Engine) fill(ctx context.Context, s *slot, img images.Image, plan sandb
 		return nil, err
 	}
 	plan.IDMap = sandbox.IDMap{Base: s.container.IDBase, Size: sandbox.IDRange}
-	plan.Host = sandbox.Host{ContainerDir: s.dir, RuntimeDir: e.layout.runtime(plan.Run), AuditDir: e.layout.Audit()}
+	plan.Host = sandbox.Host{ContainerDir: s.dir, RuntimeDir: s.runtime, AuditDir: e.layout.Audit()}
 	if err := e.floor.Check(plan); err != nil {
 		return nil, err
 	}
