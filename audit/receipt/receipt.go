@@ -182,6 +182,13 @@ func (r Receipt) Verify(vkey string) (Statement, error) {
 	if err != nil {
 		return Statement{}, fmt.Errorf("%w: checkpoint: %v", ErrUnproved, err)
 	}
+	// The note package reads signatures whose base64 has stray bits at its end:
+	// the same signature in a form nobody wrote.
+	for _, sig := range append(n.Sigs, n.UnverifiedSigs...) {
+		if _, err := base64.StdEncoding.Strict().DecodeString(sig.Base64); err != nil {
+			return Statement{}, fmt.Errorf("%w: checkpoint: signature: %v", ErrUnproved, err)
+		}
+	}
 	origin, size, root, err := parseCheckpoint(n.Text)
 	if err != nil {
 		return Statement{}, fmt.Errorf("%w: %v", ErrUnproved, err)
