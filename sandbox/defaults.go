@@ -18,6 +18,10 @@ const (
 	DefaultCPUQuota  int64  = 200_000
 	DefaultCPUPeriod uint64 = 100_000
 
+	// DefaultOutput is how much output of a run is kept, in bytes: a payload
+	// that writes without end must not fill the disk the audit log is on.
+	DefaultOutput int64 = 1 << 30
+
 	// DefaultNoFile is the soft and hard limit on open files.
 	DefaultNoFile = 4096
 	// DefaultCore keeps a crashing payload from writing its memory to disk.
@@ -43,7 +47,7 @@ func DefaultRlimits() []Rlimit {
 
 // DefaultLimits returns the cgroup limits of a plan whose request sets none.
 func DefaultLimits() Limits {
-	return Limits{Memory: DefaultMemory, PIDs: DefaultPIDs, CPUQuota: DefaultCPUQuota, CPUPeriod: DefaultCPUPeriod}
+	return Limits{Memory: DefaultMemory, PIDs: DefaultPIDs, CPUQuota: DefaultCPUQuota, CPUPeriod: DefaultCPUPeriod, Output: DefaultOutput}
 }
 
 // DefaultSeccomp returns the filter every plan must carry.

@@ -124,6 +124,8 @@ func (f Floor) limits(p Plan) error {
 		return below("memory", fmt.Sprintf("a memory limit of %d bytes is not a limit", l.Memory), "set --memory")
 	case l.Swap < 0 || l.Swap > maxMemory:
 		return below("swap", fmt.Sprintf("a swap limit of %d bytes is not a limit", l.Swap), "set --memory-swap")
+	case l.Output <= 0 || l.Output > maxMemory:
+		return below("output", fmt.Sprintf("keeping %d bytes of output is not a limit", l.Output), "")
 	case l.PIDs <= 0 || l.PIDs > maxPIDs:
 		return below("pids", fmt.Sprintf("a limit of %d processes is not a limit", l.PIDs), "set --pids-limit")
 	case l.CPUPeriod < 1000 || l.CPUPeriod > 1_000_000:

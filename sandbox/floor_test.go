@@ -86,6 +86,8 @@ func placeSpoils() []spoil {
 		{"masked-paths", "one less", func(p *sandbox.Plan) { p.MaskedPaths = p.MaskedPaths[1:] }},
 		{"readonly-paths", "none", func(p *sandbox.Plan) { p.ReadonlyPaths = nil }},
 		{"paths", "dots", func(p *sandbox.Plan) { p.MaskedPaths = append(p.MaskedPaths, "/a/../b") }},
+		{"output", "none", func(p *sandbox.Plan) { p.Limits.Output = 0 }},
+		{"output", "huge", func(p *sandbox.Plan) { p.Limits.Output = 1<<63 - 1 }},
 		{"memory", "none", func(p *sandbox.Plan) { p.Limits.Memory = 0 }},
 		{"memory", "unlimited", func(p *sandbox.Plan) { p.Limits.Memory = -1 }},
 		{"memory", "huge", func(p *sandbox.Plan) { p.Limits.Memory = 1<<63 - 1 }},

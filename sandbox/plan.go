@@ -136,6 +136,9 @@ type Limits struct {
 	// CPUQuota microseconds in each CPUPeriod microseconds.
 	CPUQuota  int64  `json:"cpu_quota"`
 	CPUPeriod uint64 `json:"cpu_period"`
+	// Output is how many bytes of what the payload writes are kept. The rest
+	// still reaches the caller; it is counted, and the count is on record.
+	Output int64 `json:"output"`
 }
 
 // Seccomp names the system-call filter.

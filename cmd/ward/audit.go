@@ -143,7 +143,7 @@ func summary(e audit.Entry) string {
 	var d struct {
 		audit.Exit
 		Rule, Cause, Stage, Name, Glob, Phase string
-		Kills, Chunks, Bytes                  int64
+		Kills, Chunks, Bytes, Dropped         int64
 		PID                                   int
 	}
 	if err := json.Unmarshal(e.Data, &d); err != nil && len(e.Data) > 0 {
@@ -165,6 +165,9 @@ func summary(e audit.Entry) string {
 	case audit.RunOOM:
 		return fmt.Sprintf("%d killed for want of memory", d.Kills)
 	case audit.RunAnchor, audit.RunSeal:
+		if d.Dropped > 0 {
+			return fmt.Sprintf("output: %d bytes kept, %d more dropped at the limit", d.Bytes, d.Dropped)
+		}
 		return fmt.Sprintf("output: %d bytes", d.Bytes)
 	case audit.RunLost:
 		return "nobody saw it end; last known: " + d.Phase

@@ -23,6 +23,7 @@ type handover struct {
 	AuditDir     string            `json:"audit_dir"`
 	Arg0         string            `json:"arg0"`
 	Memory       int64             `json:"memory"`
+	Output       int64             `json:"output"`
 	Cgroups      map[string]string `json:"cgroups"`
 	// Gate is the fifo whose opening lets the payload go.
 	Gate string `json:"gate"`
@@ -43,7 +44,7 @@ type handover struct {
 func handOver(p sandbox.Plan, s *scratch, io *pipes, c *container, host *hostProc) (*handover, error) {
 	h := &handover{
 		Run: p.Run, ContainerDir: p.Host.ContainerDir, RuntimeDir: p.Host.RuntimeDir, AuditDir: p.Host.AuditDir,
-		Arg0: p.Process.Args[0], Memory: p.Limits.Memory, Cgroups: c.cgroups, Gate: c.gate, PID: c.pid,
+		Arg0: p.Process.Args[0], Memory: p.Limits.Memory, Output: p.Limits.Output, Cgroups: c.cgroups, Gate: c.gate, PID: c.pid,
 		CallerIn: -1, CallerOut: given(sandbox.FDStdout), CallerErr: given(sandbox.FDStderr),
 		ToStdin: -1, FromStdout: fd(io.fromStdout), FromStderr: fd(io.fromStderr), FromExec: fd(io.fromExec),
 	}

@@ -48,6 +48,31 @@ func TestOutputIsExact(t *testing.T) {
 	}
 }
 
+func TestOutputThatIsKeptIsBounded(t *testing.T) {
+	r := newRig(t)
+	p := r.plan("/bin/sh", "-c", "head -c 300000 /dev/zero")
+	p.Limits.Output = 1000
+	if got := len(r.run(p).out); got != 300000 {
+		t.Errorf("%d bytes reached the caller, want all of them", got)
+	}
+	kept := 0
+	if err := audit.ReadOutput(filepath.Join(p.Host.ContainerDir, "out.log"), func(c audit.Chunk) error {
+		kept += len(c.Data)
+		return nil
+	}); err != nil || kept != 1000 {
+		t.Errorf("%d bytes are kept (%v), want 1000", kept, err)
+	}
+	var seal audit.Seal
+	if err := audit.Read(r.auditDir(), 0, func(e audit.Entry) error {
+		if e.Type == audit.RunSeal && e.Run == p.Run {
+			return json.Unmarshal(e.Data, &seal)
+		}
+		return nil
+	}); err != nil || seal.Bytes != 1000 || seal.Dropped != 299000 {
+		t.Errorf("on record: %+v (%v)", seal, err)
+	}
+}
+
 func TestStdin(t *testing.T) {
 	r := newRig(t)
 	p := r.plan("/bin/cat")

@@ -92,6 +92,7 @@ func (m *monitor) run() error {
 	if m.output, err = audit.CreateOutput(filepath.Join(m.ContainerDir, "out.log")); err != nil {
 		return fault.Wrap(fault.Unrecorded, "launch.output", fmt.Errorf("output log: %w", err), "")
 	}
+	m.output.Limit(m.Output)
 	m.actor = audit.Caller()
 	m.actor.PID = m.MonitorPID
 	if m.server, err = listen(m); err != nil {
