@@ -80,11 +80,6 @@ func settled(t *testing.T, w *lab.Ward, output string) {
 		t.Errorf("runtime directories left: %v", m)
 	}
 	w.Gone(t)
-	if t.Failed() { // the next step begins on clean ground
-		w.Sweep()
-		_ = os.RemoveAll(filepath.Join(w.Root, "lib/containers"))
-		_ = os.Mkdir(filepath.Join(w.Root, "lib/containers"), 0o711)
-	}
 }
 
 // clean checks that a run which goes well leaves nothing at all, neither its

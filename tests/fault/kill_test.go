@@ -52,12 +52,15 @@ func TestKillAtEverySystemCall(t *testing.T) {
 			if testing.Short() && i > 0 {
 				continue
 			}
-			t.Run(fmt.Sprintf("%s/%d", strings.Split(s.call, ",")[0], n), func(t *testing.T) {
+			ok := t.Run(fmt.Sprintf("%s/%d", strings.Split(s.call, ",")[0], n), func(t *testing.T) {
 				calls := s.call
 				_, out := straced(t, w, []string{"-e", "trace=" + calls, "-e", fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", calls, n)},
 					"run", "--rm", image, "echo", marker)
 				settled(t, w, out)
 			})
+			if !ok {
+				w = newWard(t) // what one step left must not fail the next
+			}
 		}
 	}
 	clean(t, w)
