@@ -10,12 +10,13 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 )
 
-// bound is the longest a boot may take, checks and all.
+// bound is the longest the machine may take, checks and all.
 const bound = 300 * time.Second
 
 // TestCgroupV2 boots the machine once; each check made in it is a subtest.
@@ -31,7 +32,16 @@ func TestCgroupV2(t *testing.T) {
 	}
 	defer os.RemoveAll(dir)
 	begin := time.Now()
-	console, err := boot(t.Context(), qemu, k.image, initramfs(t, dir, k))
+	archive := initramfs(t, dir, k)
+	ctx, cancel := context.WithTimeout(t.Context(), bound)
+	defer cancel()
+	console, err := boot(ctx, qemu, k.image, archive)
+	if !slices.ContainsFunc(console, isUp) && ctx.Err() == nil {
+		// The emulator, again: seen once, with two processors, where the early
+		// kernel patches itself. Nothing of ours has run by then.
+		t.Logf("the emulated kernel died before it was up, once more: %v\n%s", err, tail(console, 60))
+		console, err = boot(ctx, qemu, k.image, archive)
+	}
 	if err != nil {
 		t.Errorf("%v\n%s", err, tail(console, 60))
 	}
@@ -39,14 +49,18 @@ func TestCgroupV2(t *testing.T) {
 	t.Logf("built, booted and checked in %.0f s", time.Since(begin).Seconds())
 }
 
-// boot runs the machine to its end and returns what was on its console.
+func isUp(line string) bool { return strings.HasPrefix(line, "guest: up ") }
+
+// boot runs the machine to its end, or ctx's, and returns what was on its
+// console.
 func boot(ctx context.Context, qemu, image, initramfs string) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, bound)
-	defer cancel()
 	// Emulation alone (TCG): hardware virtualization is not to be had in most
-	// virtual machines, and here speed is nothing to wait for.
+	// virtual machines, and here speed is nothing to wait for. One processor:
+	// with two in threads of their own QEMU 7.2 executes what the kernel is just
+	// patching on the other (static keys, at the first cpu.max), which ends in an
+	// oops, and two in one thread take four times as long.
 	cmd := exec.CommandContext(ctx, qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-		"-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max,la57=off", "-smp", "2", "-m", "1024",
+		"-machine", "q35", "-accel", "tcg,thread=single", "-cpu", "max,la57=off", "-smp", "1", "-m", "1024",
 		"-kernel", image, "-initrd", initramfs, "-serial", "stdio",
 		// Emulated time stamp counters run at the wrong speed; a crash ends it.
 		"-append", "console=ttyS0 quiet panic=-1 mitigations=off nokaslr tsc=unstable clocksource=hpet "+

@@ -25,7 +25,7 @@ func limitsOutside(t *testing.T, w *lab.Ward) {
 		asked: {[]string{"-m", "64m", "--memory-swap", "96m", "--pids-limit", "40", "--cpus", "0.5"}, map[string]string{
 			"memory.max": "67108864", "memory.swap.max": "33554432", "pids.max": "40", "cpu.max": "50000 100000"}},
 		defaults: {nil, map[string]string{
-			"memory.max": "536870912", "memory.swap.max": "0", "pids.max": "512", "cpu.max": "200000 100000"}},
+			"memory.max": "536870912", "memory.swap.max": "0", "pids.max": "512", "cpu.max": "100000 100000"}},
 	} {
 		id, cgroup := start(t, w, append(c.flags, image, "sleep", "600")...)
 		for file, want := range c.want {
@@ -106,7 +106,7 @@ const forks = `for i in 0 1 2 3 4 5 6 7 8 9; do sleep 600 & done; set -- $(jobs 
 
 func pidsBite(t *testing.T, w *lab.Ward) {
 	n := len(w.Records())
-	r := w.Do("run", "--rm", "--pids-limit", "8", image, "sh", "-c", forks)
+	r := do(w, "run", "--rm", "--pids-limit", "8", image, "sh", "-c", forks)
 	if !strings.Contains(r.Stderr, "can't fork") {
 		t.Errorf("eleven processes under a limit of eight: exit %d\n%s%s", r.Code, r.Stdout, r.Stderr)
 	}
