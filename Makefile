@@ -84,6 +84,7 @@ fmt:
 .PHONY: vet
 vet:
 	$(GO) vet $(TESTFLAGS) ./...
+	$(GO) vet -tags seccomp,vm ./tests/vm/...
 
 # Pinned with its checksums in a module of its own, so that linting needs no
 # network once it is built, and adds nothing to what ward links.
@@ -104,6 +105,11 @@ deps: ## the package map: who may import what, what each program may link
 check-root: ## what needs root: sandbox, command line, kill -9 at every step
 	@[ "$$(id -u)" = 0 ] || { echo "check-root needs root: sudo env PATH=\"\$$PATH\" make check-root" >&2; exit 1; }
 	$(GO) test $(TESTFLAGS) -count=1 -timeout 20m ./sandbox/... ./cmd/... ./internal/engine/... ./tests/cli/... ./tests/fault/...
+
+.PHONY: test-vm
+test-vm: ## cgroup v2 alone, in a virtual machine (QEMU; the kernel is fetched once)
+	@.ci/deps build demo vm
+	$(GO) test -tags vm -count=1 -timeout 15m -v ./tests/vm
 
 .PHONY: bench
 bench: build ## what a run costs beside runc and unshare (CPU and wall, as ratios)
