@@ -184,6 +184,7 @@ func TestUnreadableDirectory(t *testing.T) {
 	if err := os.Chmod(d, 0); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { os.Chmod(d, 0o700) }) // or it could not be removed
 	_, err := policy.Open(policy.Config{Dir: d})
 	refused(t, err, fault.Invalid, "policy.unreadable", d)
 }

@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -10,9 +9,8 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/ward-project/ward/internal/fault"
+	"github.com/ward-project/ward/internal/fsx"
 )
 
 // Phase is where in its life a container is.
@@ -69,27 +67,14 @@ const (
 	maxStatus  = 64 << 10
 )
 
-// ReadStatus reads what the monitor of the container in containerDir wrote;
-// fault.NotFound if it has written nothing yet.
+// ReadStatus reads what the monitor of the container in containerDir wrote:
+// fault.NotFound if it has written nothing yet, fault.Invalid with rule
+// "status.damaged" if a power cut spoiled it.
 func ReadStatus(containerDir string) (Status, error) {
 	name := filepath.Join(containerDir, statusFile)
-	for try := 0; ; try++ {
-		s, err := readStatus(name)
-		if err == nil || fault.ClassOf(err) != fault.Invalid || try == statusTries {
-			return s, err
-		}
-		time.Sleep(time.Millisecond) // it was being written
-	}
-}
-
-// statusTries is how often ReadStatus reads a status that makes no sense
-// before it calls it damaged. Writing one is a single short system call.
-const statusTries = 50
-
-func readStatus(name string) (Status, error) {
 	f, err := os.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Status{}, fault.New(fault.NotFound, "status.missing", "no monitor has reported in "+filepath.Dir(name), "")
+		return Status{}, fault.New(fault.NotFound, "status.missing", "no monitor has reported in "+containerDir, "")
 	}
 	if err != nil {
 		return Status{}, err
@@ -105,37 +90,23 @@ func readStatus(name string) (Status, error) {
 	if len(b) > maxStatus {
 		return Status{}, damaged("too large")
 	}
-	line, rest, whole := bytes.Cut(b, []byte{'\n'})
-	if !whole || len(bytes.Trim(rest, " ")) > 0 {
-		return Status{}, damaged("not one whole line")
-	}
 	var s Status
-	if err := json.Unmarshal(line, &s); err != nil {
+	if err := json.Unmarshal(b, &s); err != nil {
 		return Status{}, damaged(err.Error())
+	}
+	if s.Phase != PhaseCreated && s.Phase != PhaseRunning && s.Phase != PhaseExited {
+		return Status{}, damaged("no phase")
 	}
 	return s, nil
 }
 
-// WriteStatus replaces the status of the container in containerDir, in place:
-// a new file for each of a short run's two states costs more than writing
-// them. ReadStatus copes with reading in between; there is one writer, the
-// monitor. A power cut may lose or damage it: it means nothing after a reboot,
-// and the next command finds the container lost from its lock and the log.
+// WriteStatus replaces the status of the container in containerDir. Readers
+// see the old or the new one, also when the writer is killed half-way; a power
+// cut may lose or damage it, which the next command takes for no status.
 func WriteStatus(containerDir string, s Status) error {
 	b, err := json.Marshal(s)
 	if err != nil {
 		return err
 	}
-	b = append(b, '\n')
-	f, err := os.OpenFile(filepath.Join(containerDir, statusFile), os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return err
-	}
-	// Blanks over the rest of a longer one instead of cutting it off: one
-	// system call, so that a reader sees two states at most.
-	if st, err := f.Stat(); err == nil && st.Size() > int64(len(b)) {
-		b = append(b, bytes.Repeat([]byte{' '}, int(min(st.Size(), maxStatus))-len(b))...)
-	}
-	_, err = f.WriteAt(b, 0)
-	return errors.Join(err, f.Close())
+	return fsx.ReplaceFile(filepath.Join(containerDir, statusFile), append(b, '\n'), 0o600)
 }

@@ -222,8 +222,10 @@ func (e *Engine) load(id string) (Container, error) {
 		return c, fault.New(fault.Internal, "containers.record", fmt.Sprintf("the record of %s cannot be read: %v", id, err), "remove "+dir)
 	}
 	c.Status, err = sandbox.ReadStatus(dir)
-	if errors.Is(err, fault.NotFound) {
-		err = nil // not started yet: the zero status says so
+	if errors.Is(err, fault.NotFound) || errors.Is(err, fault.Invalid) {
+		// Not started yet, or spoiled by a power cut, which also ended it: the
+		// lock tells the two apart, and one bad file stops nobody else.
+		err = nil
 	}
 	return c, err
 }

@@ -142,6 +142,25 @@ func TestARunHasOneOutcomeAlsoWhenTheMonitorDiesAfterRecordingIt(t *testing.T) {
 	}
 }
 
+func TestASpoiledStatusIsALostRunAndNothingMore(t *testing.T) {
+	e, _ := newEngine(t)
+	for name, content := range map[string]string{"empty": "", "half": `{"phase":"runn`} {
+		s := reserveOne(t, e, name)
+		if err := os.WriteFile(filepath.Join(s.dir, "status.json"), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if c, err := e.Find(t.Context(), name); err != nil || c.Status.Phase != "" {
+			t.Fatalf("%s, held: %+v %v", name, c.Status, err)
+		}
+		if err := s.lock.Unlock(); err != nil {
+			t.Fatal(err)
+		}
+		if c, err := e.Find(t.Context(), name); err != nil || c.Status.Phase != sandbox.PhaseExited {
+			t.Fatalf("%s: %+v %v", name, c.Status, err)
+		}
+	}
+}
+
 func TestHalfMadeAndHalfRemovedDirectoriesGo(t *testing.T) {
 	e, r := newEngine(t)
 	for _, suffix := range []string{newSuffix, goneSuffix} {
