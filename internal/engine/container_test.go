@@ -252,6 +252,18 @@ func TestObligationsOnlyTighten(t *testing.T) {
 	}
 }
 
+func TestDefaultLimitsFitTheHost(t *testing.T) {
+	for _, c := range []struct {
+		req  Request
+		host int
+		want int64
+	}{{Request{}, 1, 100_000}, {Request{}, 2, 200_000}, {Request{}, 64, 200_000}, {Request{CPUs: 3}, 1, 300_000}, {Request{CPUs: 1e300}, 4, -1}} {
+		if l := limits(c.req, c.host); l.CPUQuota != c.want || l.Memory <= 0 || l.PIDs <= 0 {
+			t.Errorf("%v processors of %d: %+v", c.req.CPUs, c.host, l)
+		}
+	}
+}
+
 func TestCapabilities(t *testing.T) {
 	got, err := capabilities([]string{"net_bind_service", "CAP_CHOWN", "KILL"}, []string{"KILL"})
 	if err != nil || strings.Join(got, " ") != "CAP_CHOWN CAP_NET_BIND_SERVICE" {

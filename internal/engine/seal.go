@@ -9,6 +9,7 @@ import (
 	"math"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -65,7 +66,7 @@ func (e *Engine) draft(ctx context.Context, req Request, img images.Image, id st
 		Root:          sandbox.Root{Writable: req.Writable},
 		Mounts:        req.Mounts,
 		Network:       cmp.Or(req.Network, sandbox.NetworkNone),
-		Limits:        limits(req),
+		Limits:        limits(req, runtime.NumCPU()),
 		Seccomp:       filter,
 		MaskedPaths:   sandbox.MaskedPaths(),
 		ReadonlyPaths: sandbox.ReadonlyPaths(),
@@ -234,11 +235,14 @@ func capabilities(add, drop []string) ([]string, error) {
 	return slices.Sorted(maps.Keys(set)), nil
 }
 
-func limits(req Request) sandbox.Limits {
+func limits(req Request, cpus int) sandbox.Limits {
 	l := sandbox.DefaultLimits()
 	l.Memory, l.Swap, l.PIDs = cmp.Or(req.Memory, l.Memory), req.Swap, cmp.Or(req.PIDs, l.PIDs)
 	if req.CPUs != 0 {
 		l.CPUQuota = quota(req.CPUs, l.CPUPeriod)
+	} else {
+		// A default beyond what the host has would be denied by policy.
+		l.CPUQuota = min(l.CPUQuota, quota(float64(cpus), l.CPUPeriod))
 	}
 	return l
 }
