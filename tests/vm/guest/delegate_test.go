@@ -44,7 +44,6 @@ func doInBox(t *testing.T, w *lab.Ward, controllers []string, args ...string) la
 		t.Fatal(err)
 	}
 	defer dir.Close()
-	args = oneCPU(args)
 	cmd := w.Command(args...)
 	cmd.Args = append([]string{"checks", delegateArg, cmd.Path}, args...)
 	cmd.Path = "/proc/self/exe"

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -75,17 +74,6 @@ func TestWard(t *testing.T) {
 	}
 }
 
-// do runs a ward command. The machine has one processor, and policy denies the
-// two that a container gets by default.
-func do(w *lab.Ward, args ...string) lab.Result { return w.Do(oneCPU(args)...) }
-
-func oneCPU(args []string) []string {
-	if args[0] == "run" && !slices.Contains(args, "--cpus") {
-		return slices.Insert(slices.Clone(args), 1, "--cpus", "1")
-	}
-	return args
-}
-
 // must runs a ward command that has to succeed.
 func must(t *testing.T, w *lab.Ward, args ...string) string {
 	t.Helper()
@@ -95,7 +83,7 @@ func must(t *testing.T, w *lab.Ward, args ...string) string {
 // exits runs a ward command that has to exit with code.
 func exits(t *testing.T, w *lab.Ward, code int, args ...string) lab.Result {
 	t.Helper()
-	r := do(w, args...)
+	r := w.Do(args...)
 	if r.Code != code {
 		t.Fatalf("ward %s: exit %d instead of %d\n%s%s", strings.Join(args, " "), r.Code, code, r.Stdout, r.Stderr)
 	}

@@ -106,7 +106,7 @@ const forks = `for i in 0 1 2 3 4 5 6 7 8 9; do sleep 600 & done; set -- $(jobs 
 
 func pidsBite(t *testing.T, w *lab.Ward) {
 	n := len(w.Records())
-	r := do(w, "run", "--rm", "--pids-limit", "8", image, "sh", "-c", forks)
+	r := w.Do("run", "--rm", "--pids-limit", "8", image, "sh", "-c", forks)
 	if !strings.Contains(r.Stderr, "can't fork") {
 		t.Errorf("eleven processes under a limit of eight: exit %d\n%s%s", r.Code, r.Stdout, r.Stderr)
 	}
