@@ -74,8 +74,9 @@ func CreateOutput(path string) (*Output, error) {
 	return o, nil
 }
 
-// Limit bounds the output kept to n bytes from now on; 0 means no bound. What
-// comes after is dropped and counted, never silently.
+// Limit bounds the output kept to n bytes from now on, and the file to about
+// twice that; 0 means no bound. What comes after is dropped and counted, never
+// silently.
 func (o *Output) Limit(n int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -92,7 +93,13 @@ func (o *Output) Write(stream Stream, p []byte) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.limit > 0 {
-		if left := max(o.limit-o.anchor.Bytes, 0); int64(len(p)) > left {
+		left := max(o.limit-o.anchor.Bytes, 0)
+		// Each chunk has a head of its own. Byte by byte a payload would
+		// otherwise fill fifty times the space it is allowed.
+		if o.end > 2*o.limit+maxChunk {
+			left = 0
+		}
+		if int64(len(p)) > left {
 			o.anchor.Dropped += int64(len(p)) - left
 			p = p[:left]
 		}

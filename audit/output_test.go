@@ -296,3 +296,27 @@ func TestOutputOnFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// A payload that writes byte by byte costs a whole chunk for each: the bound is
+// one of disk space, not only of what the payload said.
+func TestOutputLimitCountsFraming(t *testing.T) {
+	o, path := newOutput(t)
+	const limit = 256 << 10
+	o.Limit(limit)
+	const wrote = 64 << 10
+	for range wrote {
+		if err := o.Write(Stdout, []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seal, err := o.Seal()
+	if err != nil || seal.Bytes+seal.Dropped != wrote || seal.Dropped == 0 {
+		t.Fatalf("%+v %v", seal, err)
+	}
+	if st, err := os.Stat(path); err != nil || st.Size() > 2*limit+2*maxChunk {
+		t.Errorf("%d bytes on disk for a limit of %d (%v)", st.Size(), limit, err)
+	}
+	if err := VerifyOutput(path, seal.Anchor()); err != nil {
+		t.Fatal(err)
+	}
+}
