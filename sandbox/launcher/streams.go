@@ -17,6 +17,10 @@ import (
 // caller that does not read. The output log is complete either way.
 const stall = 10 * time.Second
 
+// maxPipe is more than a pipe holds: an unprivileged process cannot make one
+// larger than 1 MiB unless the host's administrator allows it.
+const maxPipe = 2 << 20
+
 // stream copies one of the payload's output streams to the output log and
 // then to the caller.
 type stream struct {
@@ -120,20 +124,31 @@ func (m *monitor) drain() error {
 }
 
 func (s *stream) drain(log *audit.Output) error {
+	// What the payload wrote is in the pipe or in the copier's hands. More than
+	// that comes from somebody it gave its descriptor to.
+	own := s.moved.Load() + maxPipe
 	for before := int64(-1); ; {
 		select {
 		case err := <-s.done:
 			return err
 		case <-time.After(stall):
 		}
-		if now := s.moved.Load(); now != before {
+		if now := s.moved.Load(); now != before && now <= own {
 			before = now
 			continue
 		}
-		// The caller is stuck, and so is the goroutine writing to it. Take
-		// the rest from the pipe into the log and leave the caller behind.
+		// The caller is stuck, and so is the goroutine writing to it; or the
+		// pipe is held open by a process outside the container. Take the rest
+		// from the pipe into the log and leave either behind.
 		s.gaveUp.Store(true)
+		if err := s.from.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
+			return fmt.Errorf("%s: %w", s.kind, err)
+		}
 		rest := &stream{kind: s.kind, from: s.from}
-		return errors.Join(rest.copy(log), fmt.Errorf("%s: the caller does not read", s.kind))
+		err := rest.copy(log)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return fmt.Errorf("%s: another process held it open after the payload's end", s.kind)
+		}
+		return errors.Join(err, fmt.Errorf("%s: the caller does not read", s.kind))
 	}
 }

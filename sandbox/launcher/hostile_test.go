@@ -1,0 +1,54 @@
+package launcher_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ward-project/ward/sandbox"
+)
+
+// A payload can hand its output's descriptor to a process outside (by a socket
+// in a shared directory), which then outlives it. The run must end all the
+// same, and its end be on record, whether the other is silent or writes.
+func TestOutputHeldByAnother(t *testing.T) {
+	for _, name := range []string{"silent", "writing"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			proc, err := r.launch(r.plan("/bin/sh", "-c", "echo mine; sleep 1"), sandbox.Stdio{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			held, err := os.OpenFile(fmt.Sprintf("/proc/%d/fd/1", proc.HostPID()), os.O_WRONLY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer held.Close()
+			if name == "writing" {
+				go func() {
+					for b := make([]byte, 4096); ; {
+						if _, err := held.Write(b); err != nil {
+							return
+						}
+					}
+				}()
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
+			defer cancel()
+			exit, err := proc.Wait(ctx)
+			if err != nil {
+				unix.Kill(proc.MonitorPID(), unix.SIGKILL)
+				t.Fatalf("the run does not end: %v", err)
+			}
+			if !strings.Contains(exit.Error, "stdout: another process") {
+				t.Errorf("the exit says %q", exit.Error)
+			}
+		})
+	}
+}
