@@ -52,3 +52,14 @@ func TestOutputHeldByAnother(t *testing.T) {
 		})
 	}
 }
+
+// A bind of a directory that the scratch is mounted below must not carry the
+// scratch, with the launcher's own state, into the container.
+func TestBindsDoNotShowTheScratch(t *testing.T) {
+	r := newRig(t)
+	p := r.plan("/bin/sh", "-c", "grep ' /host' /proc/self/mountinfo | grep ' - [a-z]* ward '; ls -d /host/*/state/"+"*/exec.fifo 2>/dev/null; echo end")
+	p.Mounts = []sandbox.Mount{{Type: sandbox.MountBind, Source: "/", Target: "/host", ReadOnly: true}}
+	if out := r.run(p).out; out != "end\n" {
+		t.Errorf("the container sees\n%s", out)
+	}
+}

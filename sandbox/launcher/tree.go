@@ -60,12 +60,22 @@ func furnish(p sandbox.Plan, s *scratch) error {
 			}
 		}
 	}
-	for _, m := range p.Mounts {
+	return t.asked(p.Mounts, s)
+}
+
+// asked mounts what the plan asks for. Meanwhile the scratch cannot be cloned:
+// in a bind of a directory above it the container would find its own root
+// again, writable, and the launcher's state.
+func (t *tree) asked(mounts []sandbox.Mount, s *scratch) error {
+	if err := unix.Mount("", s.dir, "", unix.MS_UNBINDABLE, ""); err != nil {
+		return fmt.Errorf("hide the scratch: %w", err)
+	}
+	for _, m := range mounts {
 		if err := t.mount(m); err != nil {
 			return err
 		}
 	}
-	return nil
+	return unix.Mount("", s.dir, "", unix.MS_PRIVATE, "")
 }
 
 const (
