@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -44,7 +45,7 @@ func prepare(p sandbox.Plan, s *scratch, io *pipes) (*container, error) {
 	init := &libcontainer.Process{
 		Init:             true,
 		Args:             p.Process.Args,
-		Env:              p.Process.Env,
+		Env:              withHome(p.Process.Env),
 		Cwd:              p.Process.Cwd,
 		UID:              int(p.Process.UID),
 		GID:              int(p.Process.GID),
@@ -69,6 +70,20 @@ func prepare(p sandbox.Plan, s *scratch, io *pipes) (*container, error) {
 		return nil, errors.Join(err, c.destroy())
 	}
 	return c, nil
+}
+
+// withHome returns env with a home directory. Without one libcontainer reads
+// the image's /etc/passwd, and if that is a fifo never returns (the class of
+// CVE-2024-9676).
+func withHome(env []string) []string {
+	for _, e := range slices.Backward(env) { // the last one counts
+		if v, ok := strings.CutPrefix(e, "HOME="); ok && v != "" {
+			return env
+		} else if ok {
+			break
+		}
+	}
+	return append(slices.Clone(env), "HOME=/")
 }
 
 func (c *container) inspect() error {

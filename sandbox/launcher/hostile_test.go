@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -61,5 +62,19 @@ func TestBindsDoNotShowTheScratch(t *testing.T) {
 	p.Mounts = []sandbox.Mount{{Type: sandbox.MountBind, Source: "/", Target: "/host", ReadOnly: true}}
 	if out := r.run(p).out; out != "end\n" {
 		t.Errorf("the container sees\n%s", out)
+	}
+}
+
+// The image's /etc/passwd is looked at for the home directory when the
+// environment has none: as a fifo it must not hold up the start.
+func TestPasswdIsAFifo(t *testing.T) {
+	r := newRig(t)
+	if err := unix.Mkfifo(filepath.Join(r.layer, "etc/passwd"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	p := r.plan("/bin/true")
+	p.Process.Env = append(p.Process.Env, "HOME=")
+	if exit := r.run(p).exit; exit.Code != 0 {
+		t.Errorf("%+v", exit)
 	}
 }
