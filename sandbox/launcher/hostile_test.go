@@ -78,3 +78,20 @@ func TestPasswdIsAFifo(t *testing.T) {
 		t.Errorf("%+v", exit)
 	}
 }
+
+// What is made in a shared directory for a mount below it stays the host's: to
+// give it away by name is a race with everybody who can rename there.
+func TestNothingOfABindIsGivenAway(t *testing.T) {
+	r := newRig(t)
+	data := t.TempDir()
+	p := r.plan("/bin/true")
+	p.Mounts = []sandbox.Mount{
+		{Type: sandbox.MountBind, Source: data, Target: "/d"},
+		{Type: sandbox.MountTmpfs, Target: "/d/sub", Size: 1 << 20, Mode: 0o755},
+	}
+	r.run(p)
+	var st unix.Stat_t
+	if err := unix.Stat(filepath.Join(data, "sub"), &st); err != nil || st.Uid != 0 || st.Gid != 0 {
+		t.Errorf("the host's directory belongs to %d:%d (%v)", st.Uid, st.Gid, err)
+	}
+}

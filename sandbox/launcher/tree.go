@@ -266,7 +266,19 @@ func (t *tree) make(parent *os.File, name string, dir bool) (link string, err er
 	if err != nil {
 		return "", err
 	}
+	// In a bind it stays the host's: whoever can rename there could have put
+	// something else in its place by now (the class of CVE-2021-30465).
+	if own, err := t.ours(parent); err != nil || !own {
+		return "", err
+	}
 	return "", t.own(parent, name)
+}
+
+// ours reports whether dir is on the root's own file system.
+func (t *tree) ours(dir *os.File) (bool, error) {
+	var st, root unix.Stat_t
+	err := errors.Join(unix.Fstat(int(dir.Fd()), &st), unix.Fstat(int(t.root.Fd()), &root))
+	return st.Dev == root.Dev, err
 }
 
 func (t *tree) lookup(target string) (*os.File, error) {
