@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ward-project/ward/internal/fault"
 	"github.com/ward-project/ward/sandbox"
 )
 
@@ -93,5 +94,22 @@ func TestNothingOfABindIsGivenAway(t *testing.T) {
 	var st unix.Stat_t
 	if err := unix.Stat(filepath.Join(data, "sub"), &st); err != nil || st.Uid != 0 || st.Gid != 0 {
 		t.Errorf("the host's directory belongs to %d:%d (%v)", st.Uid, st.Gid, err)
+	}
+}
+
+// An image's link must not turn a mount into the container's root.
+func TestMountTargetIsTheRoot(t *testing.T) {
+	r := newRig(t)
+	if err := os.Symlink("/", filepath.Join(r.layer, "data")); err != nil {
+		t.Fatal(err)
+	}
+	data := t.TempDir()
+	p := r.plan("/bin/true")
+	p.Mounts = []sandbox.Mount{{Type: sandbox.MountBind, Source: data, Target: "/data", Exec: true}}
+	if _, err := r.try(p, ""); fault.As(err).Rule != "launch.root-symlink" {
+		t.Errorf("%v", err)
+	}
+	if made, err := os.ReadDir(data); err != nil || len(made) > 0 {
+		t.Errorf("made on the host: %v %v", made, err)
 	}
 }

@@ -209,11 +209,25 @@ func (t *tree) place(m *os.File, target string, dir bool) error {
 		return fmt.Errorf("mount on %s: %w", target, err)
 	}
 	defer at.Close()
+	if root, err := t.isRoot(at); err != nil {
+		return err
+	} else if root {
+		// By a link of the image's: what is mounted would take the image's place.
+		return fault.New(fault.Invalid, "launch.root-symlink", fmt.Sprintf("the image's %s leads to /", target),
+			"rebuild the image with an ordinary directory there")
+	}
 	err = unix.MoveMount(int(m.Fd()), "", int(at.Fd()), "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 	if err != nil {
 		return fmt.Errorf("mount on %s: %w", target, err)
 	}
 	return nil
+}
+
+// isRoot reports whether f is the root's own directory.
+func (t *tree) isRoot(f *os.File) (bool, error) {
+	var st, root unix.Stat_t
+	err := errors.Join(unix.Fstat(int(f.Fd()), &st), unix.Fstat(int(t.root.Fd()), &root))
+	return st.Dev == root.Dev && st.Ino == root.Ino, err
 }
 
 // maxLinks bounds how many dangling symbolic links open follows.
