@@ -67,6 +67,11 @@ func (a *app) createLog(ctx context.Context, l engine.Layout, force bool) error 
 			return audit.ErrNoLog
 		}
 	}
+	// The key of an earlier log, pinned elsewhere, outlives all of Lib: taking
+	// the log away whole must not look like a new ward, nor replace the pin.
+	if !force && !exists(l.Audit()) && exists(pinned(l)) {
+		return audit.ErrNoLog
+	}
 	host, err := os.Hostname()
 	if err != nil {
 		return err
