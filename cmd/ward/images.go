@@ -19,7 +19,10 @@ import (
 )
 
 // change opens log and store, lets fn change the store, and records what it
-// did. The log comes first: what could not be recorded is not begun.
+// did, also when a later step of it failed: an event with a digest or a removal
+// has happened. The log comes first: what could not be recorded is not begun.
+// fn prints no result, because a closed pipe would end this process between
+// the change and its record.
 func (a *app) change(ctx context.Context, kind audit.Type, fn func(*images.Store) (audit.ImageEvent, error)) error {
 	log, err := a.log(ctx)
 	if err != nil {
@@ -31,10 +34,10 @@ func (a *app) change(ctx context.Context, kind audit.Type, fn func(*images.Store
 		return err
 	}
 	ev, err := fn(store)
-	if err != nil {
+	if err != nil && ev.Image.Digest == "" && len(ev.Removed) == 0 {
 		return err
 	}
-	return record(ctx, log, audit.Record{Type: kind, Actor: audit.Caller(), Data: ev})
+	return errors.Join(err, record(ctx, log, audit.Record{Type: kind, Actor: audit.Caller(), Data: ev}))
 }
 
 func record(ctx context.Context, log *audit.Log, r audit.Record) error {
@@ -66,13 +69,18 @@ func newPull(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "pull [OPTIONS] NAME[:TAG|@DIGEST]", Short: "Fetch an image and its signatures from a registry", Args: exactly(1, "a NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.change(cmd.Context(), audit.ImagePull, func(s *images.Store) (audit.ImageEvent, error) {
-				img, err := s.Pull(cmd.Context(), args[0], images.PullOptions{Platform: platform, Progress: progressTo(cmd, quiet)})
+			var img images.Image
+			err := a.change(cmd.Context(), audit.ImagePull, func(s *images.Store) (_ audit.ImageEvent, err error) {
+				img, err = s.Pull(cmd.Context(), args[0], images.PullOptions{Platform: platform, Progress: progressTo(cmd, quiet)})
 				if err != nil {
 					return audit.ImageEvent{}, err
 				}
-				return event(img), say(cmd, img.Reference+"@"+img.Digest)
+				return event(img), nil
 			})
+			if err != nil {
+				return err
+			}
+			return say(cmd, img.Reference+"@"+img.Digest)
 		},
 	}
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "no progress")
@@ -85,13 +93,18 @@ func newPush(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "push [OPTIONS] NAME[:TAG]", Short: "Send an image and its signatures to its registry", Args: exactly(1, "a NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.change(cmd.Context(), audit.ImagePush, func(s *images.Store) (audit.ImageEvent, error) {
-				digest, err := s.Push(cmd.Context(), args[0], images.PushOptions{Progress: progressTo(cmd, quiet)})
+			var digest string
+			err := a.change(cmd.Context(), audit.ImagePush, func(s *images.Store) (_ audit.ImageEvent, err error) {
+				digest, err = s.Push(cmd.Context(), args[0], images.PushOptions{Progress: progressTo(cmd, quiet)})
 				if err != nil {
 					return audit.ImageEvent{}, err
 				}
-				return audit.ImageEvent{Image: audit.Image{Reference: args[0], Digest: digest}}, say(cmd, args[0]+"@"+digest)
+				return audit.ImageEvent{Image: audit.Image{Reference: args[0], Digest: digest}}, nil
 			})
+			if err != nil {
+				return err
+			}
+			return say(cmd, args[0]+"@"+digest)
 		},
 	}
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "no progress")
@@ -129,11 +142,12 @@ func newRmi(a *app) *cobra.Command {
 }
 
 func (a *app) removeImage(cmd *cobra.Command, eng *engine.Engine, ref string) error {
-	return a.change(cmd.Context(), audit.ImageRemove, func(s *images.Store) (audit.ImageEvent, error) {
+	var gone []string
+	err := a.change(cmd.Context(), audit.ImageRemove, func(s *images.Store) (_ audit.ImageEvent, err error) {
 		// Asked under the store's lock, when it is known which image is meant.
 		// Who cannot say whether it is used says that it is.
 		var unknown error
-		gone, err := s.Remove(cmd.Context(), ref, func(digest string) bool {
+		gone, err = s.Remove(cmd.Context(), ref, func(digest string) bool {
 			used, err := eng.InUse(cmd.Context())
 			unknown = err
 			return err != nil || used[digest] != ""
@@ -145,22 +159,24 @@ func (a *app) removeImage(cmd *cobra.Command, eng *engine.Engine, ref string) er
 		if len(gone) == 0 {
 			return ev, err
 		}
-		if serr := say(cmd, strings.Join(gone, "\n")); serr != nil {
-			return ev, serr
-		}
 		if err != nil {
 			// The name is gone, so that is recorded; the space is not.
 			fmt.Fprintln(cmd.ErrOrStderr(), "ward: "+printable(err.Error()))
 		}
 		return ev, nil
 	})
+	if err != nil || len(gone) == 0 {
+		return err
+	}
+	return say(cmd, strings.Join(gone, "\n"))
 }
 
 func newImport(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "import FILE|- NAME[:TAG]", Short: "Make an image of a root file system in a tar archive", Args: exactly(2, "a FILE (- for standard input) and a NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.change(cmd.Context(), audit.ImageImport, func(s *images.Store) (audit.ImageEvent, error) {
+			var img images.Image
+			err := a.change(cmd.Context(), audit.ImageImport, func(s *images.Store) (_ audit.ImageEvent, err error) {
 				in := io.ReadCloser(os.Stdin)
 				if args[0] != "-" {
 					f, err := os.Open(args[0])
@@ -169,14 +185,18 @@ func newImport(a *app) *cobra.Command {
 					}
 					in = f
 				}
-				img, err := s.Import(cmd.Context(), in, args[1], images.ImportOptions{})
+				img, err = s.Import(cmd.Context(), in, args[1], images.ImportOptions{})
 				if err = errors.Join(err, in.Close()); err != nil {
 					return audit.ImageEvent{}, err
 				}
 				ev := event(img)
 				ev.From = args[0]
-				return ev, say(cmd, img.Digest)
+				return ev, nil
 			})
+			if err != nil {
+				return err
+			}
+			return say(cmd, img.Digest)
 		},
 	}
 }

@@ -125,14 +125,14 @@ func newSign(a *app) *cobra.Command {
 				if err := s.Attach(cmd.Context(), images.Attachment(m)); err != nil {
 					return audit.ImageEvent{}, err
 				}
+				ev := event(img)
+				ev.Format = format
 				if upload {
 					if _, err := s.Push(cmd.Context(), img.Reference, images.PushOptions{Progress: cmd.ErrOrStderr()}); err != nil {
-						return audit.ImageEvent{}, err
+						return ev, err // signed all the same
 					}
 				}
 				fmt.Fprintf(cmd.ErrOrStderr(), "signed %s@%s (%s format)\n", img.Reference, img.Digest, format)
-				ev := event(img)
-				ev.Format = format
 				return ev, nil
 			})
 		},
