@@ -45,7 +45,7 @@ func notRunning(c Container) error {
 // Wait returns how the container ended, once it has.
 func (e *Engine) Wait(ctx context.Context, c Container) (sandbox.Exit, error) {
 	if c.Status.Phase != sandbox.PhaseExited {
-		if err := e.await(ctx, c); err != nil {
+		if err := e.await(ctx, c); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return sandbox.Exit{}, err
 		}
 	}
@@ -54,6 +54,9 @@ func (e *Engine) Wait(ctx context.Context, c Container) (sandbox.Exit, error) {
 		return sandbox.Exit{}, err
 	}
 	s, err := sandbox.ReadStatus(e.layout.container(c.ID))
+	if errors.Is(err, fault.NotFound) {
+		return e.recall(c)
+	}
 	if err != nil {
 		return sandbox.Exit{}, err
 	}
@@ -61,6 +64,21 @@ func (e *Engine) Wait(ctx context.Context, c Container) (sandbox.Exit, error) {
 		return sandbox.Exit{}, fault.New(fault.Internal, "container.state", "container "+c.Name+" has ended without an exit status", "")
 	}
 	return *s.Exit, nil
+}
+
+// recall is how a container ended that is not there any more: one run with
+// --rm, removed by the reaping just done or by another command's.
+func (e *Engine) recall(c Container) (sandbox.Exit, error) {
+	exit, over, err := e.outcome(c.ID)
+	switch {
+	case err != nil:
+		return sandbox.Exit{}, err
+	case exit != nil:
+		return sandbox.Exit{Code: exit.Code, Signal: exit.Signal, OOMKilled: exit.OOM, Error: exit.Error}, nil
+	case over:
+		return sandbox.Exit{Code: lostCode, Error: "lost: its monitor ended without a word"}, nil
+	}
+	return sandbox.Exit{}, fault.New(fault.NotFound, "container.unknown", "No such container: "+c.Name, "list them: ward ps -a")
 }
 
 // await returns when nobody is responsible for the container any more: the
