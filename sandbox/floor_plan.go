@@ -142,6 +142,9 @@ func (f Floor) mounts(p Plan) error {
 			if err := cleanPath(m.Source); err != nil || m.Size != 0 || m.Mode != 0 {
 				return below("mounts", fmt.Sprintf("bind source %q is not an absolute, clean path alone", m.Source), "")
 			}
+			if tree := forbiddenSource(p, m.Source); tree != "" {
+				return below("mounts", fmt.Sprintf("bind source %q would show the container %s", m.Source, tree), "bind a directory of your data instead")
+			}
 		case MountTmpfs:
 			if m.Source != "" || m.Size <= 0 || m.Size > maxMemory || m.Mode > 0o1777 {
 				return below("mounts", fmt.Sprintf("the tmpfs at %q needs a finite size and no source", m.Target), "")
@@ -151,6 +154,18 @@ func (f Floor) mounts(p Plan) error {
 		}
 	}
 	return nil
+}
+
+// forbiddenSource returns the tree a bind of source would show, or "". The
+// host's own /proc and /sys have no masks on them and show the monitor; what
+// ward keeps of the run, and its log, are nobody's to mount.
+func forbiddenSource(p Plan, source string) string {
+	for _, tree := range []string{"/proc", "/sys", p.Host.ContainerDir, p.Host.RuntimeDir, p.Host.AuditDir} {
+		if within(source, tree) || within(tree, source) {
+			return tree
+		}
+	}
+	return ""
 }
 
 func (f Floor) host(p Plan) error {

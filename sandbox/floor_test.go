@@ -2,6 +2,7 @@ package sandbox_test
 
 import (
 	"errors"
+	"path"
 	"strings"
 	"testing"
 
@@ -104,6 +105,13 @@ func placeSpoils() []spoil {
 		{"layers", "digest", func(p *sandbox.Plan) { p.Root.Layers[0].DiffID = "" }},
 		{"mounts", "relative bind", func(p *sandbox.Plan) { p.Mounts = []sandbox.Mount{bind("etc", "/x")} }},
 		{"mounts", "dots in source", func(p *sandbox.Plan) { p.Mounts = []sandbox.Mount{bind("/a/../etc", "/x")} }},
+		{"mounts", "host's /proc", func(p *sandbox.Plan) { p.Mounts = []sandbox.Mount{bind("/proc", "/x")} }},
+		{"mounts", "in the host's /sys", func(p *sandbox.Plan) { p.Mounts = []sandbox.Mount{bind("/sys/kernel", "/x")} }},
+		{"mounts", "the whole host", func(p *sandbox.Plan) { p.Mounts = []sandbox.Mount{bind("/", "/x")} }},
+		{"mounts", "the audit log", func(p *sandbox.Plan) { p.Mounts = []sandbox.Mount{bind(p.Host.AuditDir, "/x")} }},
+		{"mounts", "above the container's directory", func(p *sandbox.Plan) {
+			p.Mounts = []sandbox.Mount{bind(path.Dir(p.Host.ContainerDir), "/x")}
+		}},
 		{"mounts", "endless tmpfs", func(p *sandbox.Plan) { p.Mounts = []sandbox.Mount{{Type: "tmpfs", Target: "/x"}} }},
 		{"mounts", "type", func(p *sandbox.Plan) { p.Mounts = []sandbox.Mount{{Type: "proc", Target: "/x"}} }},
 		{"mounts", "same target", func(p *sandbox.Plan) { p.Mounts = []sandbox.Mount{tmpfs("/x"), tmpfs("/x")} }},
