@@ -115,7 +115,9 @@ func foreground(cmd *cobra.Command, eng *engine.Engine, c *engine.Started) error
 			err = eng.Remove(ctx, c.Container, false)
 		}
 		if err != nil && !errors.Is(err, fault.NotFound) {
-			return err // not found: another command's sweep removed it
+			// Not found: another command's sweep removed it. Anything else is
+			// said, but 125 would say that nothing ran.
+			report(cmd.ErrOrStderr(), cmd, err)
 		}
 	}
 	if exit.Code != 0 {
