@@ -203,7 +203,7 @@ func newStop(a *app) *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().IntVarP(&grace, "time", "t", 10, "`seconds` to wait before SIGKILL")
+	cmd.Flags().IntVarP(&grace, "time", "t", 10, "`seconds` to wait before SIGKILL; -1 for ever")
 	cmd.Flags().IntVar(&grace, "timeout", 10, "same as --time")
 	return cmd
 }

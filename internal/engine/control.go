@@ -92,7 +92,8 @@ func (e *Engine) await(ctx context.Context, c Container) error {
 }
 
 // Stop sends the container's stop signal, and SIGKILL when it has not ended
-// after grace. A container that is not running is left alone.
+// after grace; with a negative grace it is waited for as long as it takes, as
+// Docker does. A container that is not running is left alone.
 func (e *Engine) Stop(ctx context.Context, c Container, grace time.Duration) error {
 	if !c.Running() {
 		return nil
@@ -100,7 +101,10 @@ func (e *Engine) Stop(ctx context.Context, c Container, grace time.Duration) err
 	if err := e.signal(ctx, c, syscall.Signal(c.StopSignal)); err != nil {
 		return e.unlessEnded(ctx, c, err)
 	}
-	wait, cancel := context.WithTimeout(ctx, grace)
+	wait, cancel := ctx, context.CancelFunc(func() {})
+	if grace >= 0 {
+		wait, cancel = context.WithTimeout(ctx, grace)
+	}
 	defer cancel()
 	if err := e.await(wait, c); err == nil || ctx.Err() != nil {
 		return err
