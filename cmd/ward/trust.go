@@ -155,6 +155,9 @@ func newVerify(a *app) *cobra.Command {
 			"does, or with --key by that public key alone. An image that is not local is pulled first; a\n" +
 			"registry that does not answer is exit 3: unknown, which is not the same as unsigned.",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if output != "text" && output != "json" {
+				return usage("--output %.32q is not there yet: use text or json", output)
+			}
 			store, err := a.store(cmd.Context())
 			if err != nil {
 				return err
