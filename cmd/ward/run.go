@@ -28,7 +28,7 @@ func newRun(a *app) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req, err := f.request(cmd.Flags(), args)
 			if err != nil {
-				return a.refuseUnread(cmd.Context(), args[0], err)
+				return a.refuseUnread(cmd.Context(), args, err)
 			}
 			return a.runContainer(cmd, req)
 		},
@@ -37,30 +37,33 @@ func newRun(a *app) *cobra.Command {
 	return cmd
 }
 
-// refuseUnread records a request whose flags make no sense, as the engine
-// records every other refusal.
-func (a *app) refuseUnread(ctx context.Context, image string, why error) error {
+// refuseUnread records a request that never reached the engine's own
+// pipeline, as the engine records every other refusal.
+func (a *app) refuseUnread(ctx context.Context, args []string, why error) error {
 	log, err := a.log(ctx)
 	if err != nil {
 		return errors.Join(why, err)
 	}
 	defer log.Close()
 	f := fault.As(why)
-	return errors.Join(why, log.Append(ctx, audit.Record{Type: audit.RunDenied, Actor: audit.Caller(), Data: audit.Denied{
+	return errors.Join(why, record(ctx, log, audit.Record{Type: audit.RunDenied, Actor: audit.Caller(), Data: audit.Denied{
 		Stage: "resolve", Class: f.Class.Error(), Rule: f.Rule, Cause: f.Cause, Remedy: f.Remedy, Point: "run",
-		Image: audit.Image{Reference: image},
+		Image: audit.Image{Reference: args[0]}, Args: args[1:],
 	}}))
 }
 
 func (a *app) runContainer(cmd *cobra.Command, req engine.Request) error {
 	eng, log, err := a.engine(cmd.Context())
-	if err != nil {
-		return err
+	if log == nil {
+		return err // nothing can be recorded, not even this
 	}
 	defer log.Close()
-	// Finish first what a crash left behind; its records come before ours.
-	if err := eng.Reap(cmd.Context()); err != nil {
-		return err
+	if err == nil {
+		// Finish first what a crash left behind; its records come before ours.
+		err = eng.Reap(cmd.Context())
+	}
+	if err != nil {
+		return a.refuseUnread(cmd.Context(), append([]string{req.Image}, req.Args...), err)
 	}
 	var io engine.Stdio
 	if !req.Detached {

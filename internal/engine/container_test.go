@@ -161,6 +161,36 @@ func TestASpoiledStatusIsALostRunAndNothingMore(t *testing.T) {
 	}
 }
 
+func TestASpoiledRecordStopsNobody(t *testing.T) {
+	e, r := newEngine(t)
+	good, s := reserveOne(t, e, "good"), reserveOne(t, e, "spoiled")
+	for name, content := range map[string]string{"empty": "", "half": `{"id":"`} {
+		if err := os.WriteFile(filepath.Join(s.dir, recordFile), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Reap(t.Context()); err != nil {
+			t.Fatalf("%s, held: %v", name, err)
+		}
+	}
+	if _, err := e.reserve(t.Context(), Container{ID: newID(), Name: "new", Created: time.Now()}); err == nil {
+		t.Fatal("a range of ids was given without knowing all that are taken")
+	}
+	if err := s.lock.Unlock(); err != nil {
+		t.Fatal(err)
+	}
+	cs, err := e.List(t.Context())
+	if err != nil || len(cs) != 1 || cs[0].ID != good.container.ID {
+		t.Fatalf("%v %v", cs, err)
+	}
+	lost := false
+	if err := audit.Read(r.cfg.Layout.Audit(), 0, func(en audit.Entry) error {
+		lost = lost || en.Type == audit.RunLost && en.Run == s.container.ID
+		return nil
+	}); err != nil || !lost {
+		t.Fatalf("its end is not on record (%v)", err)
+	}
+}
+
 func TestHalfMadeAndHalfRemovedDirectoriesGo(t *testing.T) {
 	e, r := newEngine(t)
 	for _, suffix := range []string{newSuffix, goneSuffix} {

@@ -50,7 +50,7 @@ func (e *Engine) reapOne(ctx context.Context, id string) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // removed since
 	}
-	if err != nil {
+	if err != nil && !spoiled(err) {
 		return err
 	}
 	lock, lerr := fsx.TryLock(filepath.Join(dir, lockFile))
@@ -66,6 +66,11 @@ func (e *Engine) reapOne(ctx context.Context, id string) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	if spoiled(err) {
+		// Records are not flushed: a power cut can spoil one. The run ended
+		// with it; its end is recorded, and what is left is of no use.
+		c, err = Container{ID: id, Remove: true}, nil
+	}
 	if err != nil {
 		return err
 	}
@@ -78,6 +83,13 @@ func (e *Engine) reapOne(ctx context.Context, id string) error {
 		return e.dispose(id)
 	}
 	return nil
+}
+
+// spoiled says that a record is there and makes no sense, which is not the
+// same as one that cannot be read.
+func spoiled(err error) bool {
+	var f *fault.Error
+	return errors.As(err, &f) && f.Rule == "containers.record"
 }
 
 // lost puts an end to a run whose monitor is gone: it cleans up after it, and
