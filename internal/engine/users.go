@@ -49,7 +49,11 @@ func lookUser(spec string, passwd, group []byte) (identity, error) {
 		for _, f := range accounts(passwd, 7) {
 			if f[2] == user {
 				name, id.home = f[0], f[5]
-				id.gid, _, _ = number(f[3])
+				gid, _, ok := number(f[3])
+				if !ok { // not 0: that would be root's group
+					return id, bad("bad group in the image's /etc/passwd for", user)
+				}
+				id.gid = gid
 				break
 			}
 		}

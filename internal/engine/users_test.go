@@ -6,7 +6,7 @@ import (
 )
 
 const testPasswd = "root:x:0:0:root:/root:/bin/sh\nwww:x:33:34:web:/srv:/bin/false\n" +
-	"broken\n4294967296:x:0:0:trap:/:/bin/sh\nbig:x:70000:1::/:/bin/sh\n"
+	"odd:x:44:4294967296::/:/bin/sh\nnogid:x:45:::/:/bin/sh\nbroken\n4294967296:x:0:0:trap:/:/bin/sh\nbig:x:70000:1::/:/bin/sh\n"
 const testGroup = "root:x:0:\nweb:x:34:www\naudio:x:29:www,root\n"
 
 func TestLookUser(t *testing.T) {
@@ -31,7 +31,7 @@ func TestLookUser(t *testing.T) {
 	}
 	for _, spec := range []string{
 		"nobody", "4294967296", "2147483648", "65536", "-1", "+1", "1:", ":1", ":", "root\n",
-		"1:-1", "1:4294967296", "1:nogroup", "99999999999", "big", "www:root:x", "0x10", "1 ",
+		"1:-1", "1:4294967296", "1:nogroup", "99999999999", "big", "44", "odd", "45", "nogid", "www:root:x", "0x10", "1 ",
 	} {
 		if got, err := lookUser(spec, []byte(testPasswd), []byte(testGroup)); err == nil {
 			t.Errorf("%q was taken as %+v", spec, got)
