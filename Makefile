@@ -109,7 +109,7 @@ check-root: ## what needs root: sandbox, command line, kill -9 at every step
 .PHONY: test-vm
 test-vm: ## cgroup v2 alone, in a virtual machine (QEMU; the kernel is fetched once)
 	@.ci/deps build demo vm
-	$(GO) test -tags vm -count=1 -timeout 15m -v ./tests/vm
+	$(GO) test -json -tags vm -count=1 -timeout 15m ./tests/vm | $(GO) run ./tests/report $(REPORTFLAGS)
 
 .PHONY: bench
 bench: build ## what a run costs beside runc and unshare (CPU and wall, as ratios)
