@@ -25,6 +25,11 @@ const (
 	RunLost   Type = "run.lost"
 	RunSeal   Type = "run.seal"
 
+	ContainerCreate Type = "container.create"
+	ContainerRename Type = "container.rename"
+	ContainerUpdate Type = "container.update"
+	ContainerRemove Type = "container.remove"
+
 	ImagePull   Type = "image.pull"
 	ImagePush   Type = "image.push"
 	ImageImport Type = "image.import"
@@ -88,8 +93,11 @@ type Intent struct {
 
 	// Point is the gate's entry: "run" unless something else asks.
 	Point string `json:"point,omitempty"`
-	Name  string `json:"name,omitempty"`
-	Image Image  `json:"image"`
+	// Container is the container's id; a container started again has several
+	// runs, of which the first has its id.
+	Container string `json:"container,omitempty"`
+	Name      string `json:"name,omitempty"`
+	Image     Image  `json:"image"`
 	// Evidence is the verifier's summary: who signed, under which policies.
 	Evidence json.RawMessage `json:"evidence,omitempty"`
 	// Decision is the policy's answer with its revision and reasons.
@@ -202,6 +210,22 @@ type Seal struct {
 // Anchor is the part of the seal that VerifyOutput checks.
 func (s Seal) Anchor() Anchor {
 	return Anchor{Size: s.Chunks, Root: s.OutputRoot, Bytes: s.Bytes, Stdout: s.Stdout, Stderr: s.Stderr, Dropped: s.Dropped}
+}
+
+// ContainerEvent is the data of the container.* records, which are about a
+// container and not about one run of it.
+type ContainerEvent struct {
+	Container string `json:"container"`
+	Name      string `json:"name,omitempty"`
+	// Previous is what container.rename changed the name from.
+	Previous string `json:"previous,omitempty"`
+	Image    Image  `json:"image"`
+	// Decision and Input are container.create's: it was asked for, and allowed.
+	Decision json.RawMessage `json:"decision,omitempty"`
+	Input    string          `json:"input,omitempty"`
+	Args     []string        `json:"args,omitempty"`
+	// Limits are container.update's, by name.
+	Limits map[string]int64 `json:"limits,omitempty"`
 }
 
 // ImageEvent is the data of the image.* records.

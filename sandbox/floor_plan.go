@@ -20,12 +20,17 @@ const (
 	maxPIDs     int64 = 1 << 22
 	maxCPUs     int64 = 8192
 	maxPathSize       = 4095
+	maxStarts         = 1 << 30
 )
 
 func (f Floor) identity(p Plan) error {
 	switch {
+	case !isHex(p.Container):
+		return below("container", fmt.Sprintf("%q is not a container id", p.Container), "")
 	case !isHex(p.Run):
 		return below("run", fmt.Sprintf("%q is not a run id", p.Run), "")
+	case p.Start < 1 || p.Start > maxStarts:
+		return below("start", fmt.Sprintf("%d is not the number of a start", p.Start), "")
 	case !isDigest(p.Image.Digest):
 		return below("image", fmt.Sprintf("%q is not an image digest", p.Image.Digest), "")
 	case !isName(p.Name, 255, "_.-"):

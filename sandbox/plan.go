@@ -1,7 +1,7 @@
 package sandbox
 
 // PlanVersion is the version of Plan's encoding. A launcher refuses any other.
-const PlanVersion = 1
+const PlanVersion = 2
 
 // Build identifies the source this binary was built from. The gate writes its
 // own into every plan and the launcher refuses a plan of another build, so an
@@ -15,8 +15,13 @@ var Build = "dev"
 type Plan struct {
 	Version int    `json:"version"`
 	Build   string `json:"build"`
-	// Run is the run's id: 64 lower-case hex digits.
-	Run      string `json:"run"`
+	// Container is the container's id, Run that of this start: 64 lower-case hex
+	// digits each; "ward run" uses one id for both.
+	Container string `json:"container"`
+	Run       string `json:"run"`
+	// Start counts the container's starts, from 1. A launcher refuses one that
+	// is not above all that have been: an old receipt starts nothing again.
+	Start    int    `json:"start"`
 	Name     string `json:"name"`
 	Hostname string `json:"hostname"`
 	Image    Image  `json:"image"`

@@ -3,6 +3,7 @@ package sandbox_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -13,9 +14,9 @@ import (
 // good is a plan at the floor; tests spoil one thing at a time.
 func good() sandbox.Plan {
 	return sandbox.Plan{
-		Version:  sandbox.PlanVersion,
-		Build:    sandbox.Build,
-		Run:      strings.Repeat("ab", 32),
+		Version:   sandbox.PlanVersion,
+		Build:     sandbox.Build,
+		Container: strings.Repeat("ab", 32), Run: strings.Repeat("ab", 32), Start: 1,
 		Name:     "quiet_otter",
 		Hostname: "quiet",
 		Image:    sandbox.Image{Reference: "example.test/a:1", Digest: "sha256:" + strings.Repeat("0", 64)},
@@ -65,7 +66,7 @@ func TestPlanHasOneEncoding(t *testing.T) {
 		"second document": s + s,
 		"null list":       strings.Replace(s, `"mounts":[]`, `"mounts":null`, 1),
 		"escaped letter":  strings.Replace(s, `quiet_otter`, `\u0071uiet_otter`, 1),
-		"other version":   strings.Replace(s, `"version":1`, `"version":2`, 1),
+		"other version":   strings.Replace(s, fmt.Sprintf(`"version":%d`, sandbox.PlanVersion), `"version":99`, 1),
 		"empty":           "",
 		"too long":        s[:len(s)-1] + strings.Repeat(" ", sandbox.MaxPlan) + "}",
 	} {

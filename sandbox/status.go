@@ -7,6 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/ward-project/ward/internal/fault"
@@ -16,13 +19,36 @@ import (
 // Phase is where in its life a container is.
 type Phase string
 
-// The phases, in order. A container whose phase is not PhaseExited and whose
-// lock nobody holds has lost its monitor.
+// The phases. A container that is starting or running, or has none yet, and
+// whose lock nobody holds, has lost its monitor.
 const (
+	// PhaseCreated is a container that has not been started.
 	PhaseCreated Phase = "created"
-	PhaseRunning Phase = "running"
-	PhaseExited  Phase = "exited"
+	// PhaseStarting is one on its way through the gate again.
+	PhaseStarting Phase = "starting"
+	PhaseRunning  Phase = "running"
+	PhaseExited   Phase = "exited"
 )
+
+var phases = []Phase{PhaseCreated, PhaseStarting, PhaseRunning, PhaseExited}
+
+// outputPrefix and outputSuffix surround the number of the start in the name
+// of its output log.
+const outputPrefix, outputSuffix = "out.", ".log"
+
+// OutputFile is the name, in a container's directory, of the output log of its
+// start number n, from 1.
+func OutputFile(n int) string { return outputPrefix + strconv.Itoa(n) + outputSuffix }
+
+// OutputStart is the number of the start whose output log has this file name,
+// or 0 for any other file.
+func OutputStart(name string) int {
+	n, err := strconv.Atoi(strings.TrimSuffix(strings.TrimPrefix(name, outputPrefix), outputSuffix))
+	if err != nil || n < 1 || name != OutputFile(n) {
+		return 0
+	}
+	return n
+}
 
 // Usage is what the container used over its life. A figure the kernel does
 // not offer is zero.
@@ -53,6 +79,10 @@ type Exit struct {
 // Status is a container's state as its monitor last wrote it.
 type Status struct {
 	Phase Phase `json:"phase"`
+	// Run is the id of the start it is about and Start that start's number;
+	// zero if there was none.
+	Run   string `json:"run,omitempty"`
+	Start int    `json:"start,omitempty"`
 	// PID and MonitorPID are in the host's PID namespace.
 	PID        int       `json:"pid"`
 	MonitorPID int       `json:"monitor_pid"`
@@ -94,7 +124,7 @@ func ReadStatus(containerDir string) (Status, error) {
 	if err := json.Unmarshal(b, &s); err != nil {
 		return Status{}, damaged(err.Error())
 	}
-	if s.Phase != PhaseCreated && s.Phase != PhaseRunning && s.Phase != PhaseExited {
+	if !slices.Contains(phases, s.Phase) {
 		return Status{}, damaged("no phase")
 	}
 	return s, nil

@@ -12,6 +12,7 @@ import (
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
+	"github.com/ward-project/ward/audit"
 	"github.com/ward-project/ward/internal/engine"
 	"github.com/ward-project/ward/sandbox"
 )
@@ -246,7 +247,7 @@ func newRm(a *app) *cobra.Command {
 		Use: "rm [OPTIONS] CONTAINER [CONTAINER...]", Short: "Remove containers; their records stay", Args: atLeast(1, "a CONTAINER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.each(cmd, args, func(eng *engine.Engine, c engine.Container) error {
-				if err := eng.Remove(cmd.Context(), c, force); err != nil {
+				if err := eng.Remove(cmd.Context(), audit.Caller(), c, engine.RemoveOptions{Force: force}); err != nil {
 					return err
 				}
 				return say(cmd, c.Name)

@@ -125,6 +125,10 @@ func containerDetails(eng *engine.Engine, c engine.Container) (any, error) {
 		return nil, err
 	}
 	s := c.Status
+	logPath := ""
+	if paths, err := eng.Outputs(c); err == nil && len(paths) > 0 {
+		logPath = paths[len(paths)-1]
+	}
 	st := map[string]any{
 		"Status": state(c), "Running": c.Running(), "Pid": 0, "ExitCode": 0, "OOMKilled": false, "Error": "",
 		"StartedAt": s.Started.Format(time.RFC3339Nano), "FinishedAt": s.Finished.Format(time.RFC3339Nano),
@@ -138,7 +142,7 @@ func containerDetails(eng *engine.Engine, c engine.Container) (any, error) {
 	}
 	return map[string]any{
 		"Id": c.ID, "Name": "/" + c.Name, "Created": c.Created.Format(time.RFC3339Nano),
-		"Path": c.Command[0], "Args": c.Command[1:], "Image": c.ImageID, "State": st, "LogPath": eng.Output(c),
+		"Path": c.Command[0], "Args": c.Command[1:], "Image": c.ImageID, "State": st, "LogPath": logPath,
 		"Config": map[string]any{
 			"Image": c.Image, "Hostname": plan.Hostname, "Cmd": c.Command, "Env": plan.Process.Env, "WorkingDir": plan.Process.Cwd,
 			"User": fmt.Sprintf("%d:%d", plan.Process.UID, plan.Process.GID), "Labels": c.Labels, "StopSignal": c.StopSignal,

@@ -51,26 +51,47 @@ func (f *logFlags) print(cmd *cobra.Command, eng *engine.Engine, c engine.Contai
 	if err != nil {
 		return err
 	}
+	paths, err := eng.Outputs(c)
+	if err != nil {
+		return err
+	}
 	skip := 0
 	if f.tail != "all" {
 		n, err := strconv.Atoi(f.tail)
 		if err != nil || n < 0 {
 			return invalid("logs.tail", fmt.Sprintf("--tail %.32q is not a number of lines", f.tail), "give a number, or all")
 		}
-		lines, err := countLines(eng.Output(c), since, until)
-		if err != nil {
+		for _, p := range paths {
+			lines, err := countLines(p, since, until)
+			if err != nil {
+				return err
+			}
+			skip += lines
+		}
+		skip = max(skip-n, 0)
+	}
+	w := &lineWriter{timestamps: f.timestamps, skip: skip}
+	for i, p := range paths {
+		// Only the last start's can grow.
+		if err := f.printOne(cmd, eng, c, p, i == len(paths)-1, w, since, until); err != nil {
 			return err
 		}
-		skip = max(lines-n, 0)
 	}
-	r, err := audit.OpenOutput(eng.Output(c))
+	return nil
+}
+
+// printOne prints the output of one start.
+func (f *logFlags) printOne(cmd *cobra.Command, eng *engine.Engine, c engine.Container, path string, last bool, w *lineWriter, since, until time.Time) error {
+	r, err := audit.OpenOutput(path)
 	if err != nil {
 		return invalid("logs.missing", "container "+c.Name+" has no output: "+err.Error(), "")
 	}
 	defer r.Close()
-	w := &lineWriter{timestamps: f.timestamps, skip: skip}
 	for {
 		chunk, err := r.Next()
+		if errors.Is(err, io.EOF) && !last {
+			return nil
+		}
 		if err != nil {
 			more, err := f.atEnd(cmd.Context(), eng, c, err)
 			if !more || err != nil {

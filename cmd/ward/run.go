@@ -30,7 +30,7 @@ func newRun(a *app) *cobra.Command {
 			if err != nil {
 				return a.refuseUnread(cmd.Context(), args, err)
 			}
-			return a.runContainer(cmd, req)
+			return a.withGate(cmd, req, func(eng *engine.Engine) error { return a.runContainer(cmd, eng, req) })
 		},
 	}
 	f.register(cmd)
@@ -52,7 +52,8 @@ func (a *app) refuseUnread(ctx context.Context, args []string, why error) error 
 	}}))
 }
 
-func (a *app) runContainer(cmd *cobra.Command, req engine.Request) error {
+// withGate runs fn with an engine that may let req in.
+func (a *app) withGate(cmd *cobra.Command, req engine.Request, fn func(*engine.Engine) error) error {
 	eng, log, err := a.engine(cmd.Context())
 	if log == nil {
 		return err // nothing can be recorded, not even this
@@ -65,6 +66,10 @@ func (a *app) runContainer(cmd *cobra.Command, req engine.Request) error {
 	if err != nil {
 		return a.refuseUnread(cmd.Context(), append([]string{req.Image}, req.Args...), err)
 	}
+	return fn(eng)
+}
+
+func (a *app) runContainer(cmd *cobra.Command, eng *engine.Engine, req engine.Request) error {
 	var io engine.Stdio
 	if !req.Detached {
 		io.Out, io.Err = os.Stdout, os.Stderr
@@ -74,18 +79,24 @@ func (a *app) runContainer(cmd *cobra.Command, req engine.Request) error {
 	}
 	started, err := eng.Run(cmd.Context(), req, io)
 	if err != nil {
-		var s *sandbox.StartError
-		if errors.As(err, &s) {
-			fmt.Fprintln(cmd.ErrOrStderr(), "ward: "+printable(fault.As(err).Report()))
-			return exitCode(s.Code)
-		}
-		return err
+		return notStarted(cmd, err)
 	}
 	if req.Detached {
 		fmt.Fprintln(cmd.OutOrStdout(), started.ID)
 		return started.Process.Release()
 	}
 	return foreground(cmd, eng, started)
+}
+
+// notStarted tells a command that could not be executed (126, 127) from a run
+// that was refused.
+func notStarted(cmd *cobra.Command, err error) error {
+	var s *sandbox.StartError
+	if !errors.As(err, &s) {
+		return err
+	}
+	fmt.Fprintln(cmd.ErrOrStderr(), "ward: "+printable(fault.As(err).Report()))
+	return exitCode(s.Code)
 }
 
 // foreground waits for a container whose output this process's caller reads,
@@ -115,7 +126,7 @@ func foreground(cmd *cobra.Command, eng *engine.Engine, c *engine.Started) error
 	}
 	if c.Remove {
 		if c.Container, err = eng.Find(ctx, c.ID); err == nil {
-			err = eng.Remove(ctx, c.Container, false)
+			err = eng.Discard(ctx, c.Container)
 		}
 		if err != nil && !errors.Is(err, fault.NotFound) {
 			// Not found: another command's sweep removed it. Anything else is

@@ -12,7 +12,7 @@ import (
 // error means that the question did not get as far as the policy.
 func (e *Engine) Check(ctx context.Context, req Request) (verify.Evidence, policy.Decision, error) {
 	req.Pull = PullNever
-	img, err := e.resolve(ctx, req)
+	img, err := e.resolve(ctx, &attempt{e: e, req: req})
 	if err != nil {
 		return verify.Evidence{}, policy.Decision{}, err
 	}
@@ -20,7 +20,8 @@ func (e *Engine) Check(ctx context.Context, req Request) (verify.Evidence, polic
 	if err != nil {
 		return ev, policy.Decision{}, err
 	}
-	draft, err := e.draft(ctx, req, img, newID())
+	id := newID()
+	draft, err := e.draft(ctx, req, img, id, id)
 	if err != nil {
 		return ev, policy.Decision{}, err
 	}

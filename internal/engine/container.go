@@ -29,7 +29,6 @@ const (
 	recordFile = "record.json"
 	lockFile   = "lock"
 	planFile   = "plan.json"
-	outputFile = "out.log"
 	// maxRecord bounds a record that is read back.
 	maxRecord = 4 << 20
 
@@ -52,17 +51,21 @@ type Container struct {
 	ID      string    `json:"id"`
 	Name    string    `json:"name"`
 	Created time.Time `json:"created"`
-	// Image is the reference asked for, Digest the manifest that was verified.
-	Image   string            `json:"image"`
-	Digest  string            `json:"digest"`
-	ImageID string            `json:"image_id"`
-	Command []string          `json:"command"`
-	Labels  map[string]string `json:"labels,omitempty"`
+	// Image is the reference asked for and Reference that of the image found by
+	// it; Digest is the manifest that was verified.
+	Image     string            `json:"image"`
+	Reference string            `json:"reference"`
+	Digest    string            `json:"digest"`
+	ImageID   string            `json:"image_id"`
+	Command   []string          `json:"command"`
+	Labels    map[string]string `json:"labels,omitempty"`
 	// IDBase is the first host id of its range.
 	IDBase     uint32          `json:"id_base"`
 	Network    sandbox.Network `json:"network"`
 	StopSignal int             `json:"stop_signal"`
 	Remove     bool            `json:"remove,omitempty"`
+	// Request is what was asked for, to be asked again at each start.
+	Request Request `json:"request"`
 
 	// Status is how it was last seen; not part of the record.
 	Status sandbox.Status `json:"-"`
@@ -89,6 +92,10 @@ type slot struct {
 	dir, runtime string
 	lock         *fsx.Lock
 	plan         sandbox.Plan
+	// start is the number of this start, from 1.
+	start int
+	// before is how the container was, if it was there already.
+	before *sandbox.Status
 }
 
 // abandon gives up a slot whose run never began, with whatever a launcher that
@@ -96,21 +103,34 @@ type slot struct {
 // is reaped by a later command.
 func (s *slot) abandon() error {
 	err := sandbox.Clean(s.container.ID, s.runtime)
-	if err == nil {
+	switch {
+	case err != nil:
+	case s.before != nil:
+		err = sandbox.WriteStatus(s.dir, *s.before)
+	default:
 		err = os.RemoveAll(s.dir)
 	}
 	return errors.Join(err, s.lock.Unlock())
+}
+
+// lockStore takes the lock on the set of containers: their names and ranges.
+func (e *Engine) lockStore(ctx context.Context) (*fsx.Lock, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	l, err := fsx.WaitLock(ctx, filepath.Join(e.layout.Lib, lockFile))
+	if err != nil {
+		return nil, fault.Wrap(fault.Unavailable, "containers.lock", err, "another ward command holds the lock; try again")
+	}
+	return l, nil
 }
 
 // reserve makes the directory of a new container under the store's lock, so
 // that name and id range are its own. The record it writes is what reserves
 // both; there is no second list that could disagree with it.
 func (e *Engine) reserve(ctx context.Context, c Container) (*slot, error) {
-	wait, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	l, err := fsx.WaitLock(wait, filepath.Join(e.layout.Lib, lockFile))
+	l, err := e.lockStore(ctx)
 	if err != nil {
-		return nil, fault.Wrap(fault.Unavailable, "containers.lock", err, "another ward command holds the lock; try again")
+		return nil, err
 	}
 	defer l.Unlock()
 	if err := e.sweep(); err != nil {
@@ -137,7 +157,7 @@ func (e *Engine) reserve(ctx context.Context, c Container) (*slot, error) {
 			break
 		}
 	}
-	s := &slot{container: c, dir: e.layout.container(c.ID), runtime: e.layout.runtime(c.ID)}
+	s := &slot{container: c, dir: e.layout.container(c.ID), runtime: e.layout.runtime(c.ID), start: 1}
 	if err := s.create(); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(s.dir+newSuffix), os.RemoveAll(s.dir))
 	}
@@ -264,9 +284,26 @@ func (e *Engine) Find(ctx context.Context, ref string) (Container, error) {
 	}
 }
 
-// Output is the path of a container's output log.
-func (e *Engine) Output(c Container) string {
-	return filepath.Join(e.layout.container(c.ID), outputFile)
+// Outputs are the paths of a container's output logs, one for each start, in
+// order. A start that never came to writing has none.
+func (e *Engine) Outputs(c Container) ([]string, error) {
+	dir := e.layout.container(c.ID)
+	es, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fault.Wrap(fault.NotFound, "logs.missing", err, "list containers: ward ps -a")
+	}
+	var starts []int
+	for _, d := range es {
+		if n := sandbox.OutputStart(d.Name()); n > 0 {
+			starts = append(starts, n)
+		}
+	}
+	slices.Sort(starts)
+	var out []string
+	for _, n := range starts {
+		out = append(out, filepath.Join(dir, sandbox.OutputFile(n)))
+	}
+	return out, nil
 }
 
 // Plan reads back the plan a container was launched with.

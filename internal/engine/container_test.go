@@ -106,7 +106,7 @@ func TestACrashBetweenReserveAndIntentLeavesARecordAndNothingElse(t *testing.T) 
 	}); err != nil || lost != 1 {
 		t.Fatalf("%d run.lost, %v", lost, err)
 	}
-	if err := e.Remove(t.Context(), c, false); err != nil {
+	if err := e.Remove(t.Context(), audit.Actor{}, c, RemoveOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := e.Find(t.Context(), "gone"); !errors.Is(err, fault.NotFound) {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -8,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/ward-project/ward/audit"
 	"github.com/ward-project/ward/internal/fault"
 	"github.com/ward-project/ward/internal/fsx"
 	"github.com/ward-project/ward/sandbox"
@@ -15,6 +17,12 @@ import (
 
 // Running reports whether the container's payload is alive.
 func (c Container) Running() bool { return c.Status.Phase == sandbox.PhaseRunning }
+
+// live reports whether somebody has to be responsible for it: it runs, or is
+// on its way to.
+func (c Container) live() bool {
+	return c.Status.Phase != sandbox.PhaseExited && c.Status.Phase != sandbox.PhaseCreated
+}
 
 // Signal sends a signal (name or number) to the container's first process.
 // A container that does not run is fault.Invalid.
@@ -44,7 +52,7 @@ func notRunning(c Container) error {
 
 // Wait returns how the container ended, once it has.
 func (e *Engine) Wait(ctx context.Context, c Container) (sandbox.Exit, error) {
-	if c.Status.Phase != sandbox.PhaseExited {
+	if c.live() {
 		if err := e.await(ctx, c); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return sandbox.Exit{}, err
 		}
@@ -60,6 +68,9 @@ func (e *Engine) Wait(ctx context.Context, c Container) (sandbox.Exit, error) {
 	if err != nil {
 		return sandbox.Exit{}, err
 	}
+	if s.Phase == sandbox.PhaseCreated {
+		return sandbox.Exit{}, nil // as Docker: it is not running
+	}
 	if s.Exit == nil {
 		return sandbox.Exit{}, fault.New(fault.Internal, "container.state", "container "+c.Name+" has ended without an exit status", "")
 	}
@@ -69,7 +80,7 @@ func (e *Engine) Wait(ctx context.Context, c Container) (sandbox.Exit, error) {
 // recall is how a container ended that is not there any more: one run with
 // --rm, removed by the reaping just done or by another command's.
 func (e *Engine) recall(c Container) (sandbox.Exit, error) {
-	exit, over, err := e.outcome(c.ID)
+	exit, over, err := e.outcome(cmp.Or(c.Status.Run, c.ID))
 	switch {
 	case err != nil:
 		return sandbox.Exit{}, err
@@ -130,17 +141,33 @@ func (e *Engine) unlessEnded(ctx context.Context, c Container, err error) error 
 	return err
 }
 
-// Remove deletes a container that has ended; with force it is killed first.
-// Its records stay in the audit log.
-func (e *Engine) Remove(ctx context.Context, c Container, force bool) error {
-	if c.Status.Phase != sandbox.PhaseExited {
-		if !force {
+// RemoveOptions are what "rm" can be told.
+type RemoveOptions struct {
+	// Force kills a container that runs first.
+	Force bool
+}
+
+// Remove deletes a container that does not run. That it did is on record
+// before, and its own records stay in the audit log.
+func (e *Engine) Remove(ctx context.Context, actor audit.Actor, c Container, opt RemoveOptions) error {
+	if c.live() {
+		if !opt.Force {
 			return fault.New(fault.Invalid, "container.running", "container "+c.Name+" is running", "stop it first: ward stop "+c.Name+", or ward rm -f "+c.Name)
 		}
 		if err := e.Kill(ctx, c); err != nil {
 			return err
 		}
 	}
+	err := e.append(ctx, audit.Record{Type: audit.ContainerRemove, Run: c.ID, Actor: actor, Data: audit.ContainerEvent{
+		Container: c.ID, Name: c.Name, Image: audit.Image{Reference: c.Reference, Digest: c.Digest}}})
+	if err != nil {
+		return err
+	}
+	return e.Discard(ctx, c)
+}
+
+// Discard deletes a container of --rm that has ended.
+func (e *Engine) Discard(ctx context.Context, c Container) error {
 	if err := e.await(ctx, c); err != nil {
 		return err
 	}

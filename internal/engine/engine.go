@@ -99,8 +99,13 @@ func New(c Config) (*Engine, error) {
 type attempt struct {
 	e   *Engine
 	req Request
-	run string
-	img images.Image
+	// container is the container's id, run that of this start.
+	container, run string
+	// again is the container as it was, if it is there already.
+	again *Container
+	// createOnly stops before anything is launched.
+	createOnly bool
+	img        images.Image
 	// answer is set once a policy has answered.
 	answer policy.Decision
 }

@@ -44,7 +44,7 @@ func (e *Engine) reapOne(ctx context.Context, id string) error {
 	dir := e.layout.container(id)
 	c, err := e.load(id)
 	ended := err == nil && c.Status.Phase == sandbox.PhaseExited
-	if ended && !c.Remove {
+	if ended && !c.Remove || err == nil && c.Status.Phase == sandbox.PhaseCreated {
 		return nil
 	}
 	if errors.Is(err, fs.ErrNotExist) {
@@ -74,12 +74,12 @@ func (e *Engine) reapOne(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	if c.Status.Phase != sandbox.PhaseExited {
+	if c.live() {
 		if err := e.lost(ctx, &c); err != nil {
 			return err
 		}
 	}
-	if c.Remove {
+	if c.Remove && c.Status.Phase == sandbox.PhaseExited {
 		return e.dispose(id)
 	}
 	return nil
@@ -107,7 +107,10 @@ func (e *Engine) lost(ctx context.Context, c *Container) error {
 	s := c.Status
 	s.Phase, s.Finished = sandbox.PhaseExited, time.Now().UTC()
 	s.Exit = &sandbox.Exit{Code: lostCode, Error: "lost: its monitor ended without a word", Started: s.Started, Finished: s.Finished}
-	exit, over, err := e.outcome(c.ID)
+	if s.Run == "" {
+		s.Run, s.Start = c.ID, 1 // reserved by "ward run", and never reported
+	}
+	exit, over, err := e.outcome(s.Run)
 	if err != nil {
 		return err
 	}
@@ -115,7 +118,7 @@ func (e *Engine) lost(ctx context.Context, c *Container) error {
 		s.Exit.Code, s.Exit.Signal, s.Exit.OOMKilled, s.Exit.Error = exit.Code, exit.Signal, exit.OOM, exit.Error
 	}
 	if !over {
-		err := e.append(ctx, audit.Record{Type: audit.RunLost, Run: c.ID, Actor: audit.Caller(), Data: audit.Lost{Phase: phase}})
+		err := e.append(ctx, audit.Record{Type: audit.RunLost, Run: s.Run, Actor: audit.Caller(), Data: audit.Lost{Phase: phase}})
 		if err != nil {
 			return err
 		}

@@ -22,7 +22,8 @@ const (
 // tighter choice.
 type Request struct {
 	// Actor is who asks, set at the front door from the kernel's word.
-	Actor audit.Actor
+	// It is not kept with a container: each start has its own.
+	Actor audit.Actor `json:"-"`
 	// Image is a reference, an image id or a prefix of one.
 	Image string
 	// Pull defaults to PullMissing.

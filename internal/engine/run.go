@@ -24,10 +24,17 @@ type Started struct {
 // been executed. Every refusal is on record before it returns; every run that
 // was let in is on record before its payload exists.
 func (e *Engine) Run(ctx context.Context, req Request, io Stdio) (*Started, error) {
-	a := &attempt{e: e, req: req, run: newID()}
+	id := newID()
+	return e.pass(ctx, &attempt{e: e, req: req, container: id, run: id}, io)
+}
+
+// pass is the whole gate. A request becomes a process here or nowhere, whether
+// its container is new, only made, or started again.
+func (e *Engine) pass(ctx context.Context, a *attempt, io Stdio) (*Started, error) {
+	req := a.req
 
 	// resolve: the name is read once; from here on there is only a digest.
-	img, err := e.resolve(ctx, req)
+	img, err := e.resolve(ctx, a)
 	if err != nil {
 		return nil, a.refuse(ctx, "resolve", err)
 	}
@@ -41,7 +48,7 @@ func (e *Engine) Run(ctx context.Context, req Request, io Stdio) (*Started, erro
 
 	// decide: may exactly this run? The draft is the final specification but
 	// for what only tightens it and where it lies on this host.
-	draft, err := e.draft(ctx, req, img, a.run)
+	draft, err := e.draft(ctx, req, img, a.container, a.run)
 	if err != nil {
 		return nil, a.refuse(ctx, "decide", err)
 	}
@@ -51,9 +58,12 @@ func (e *Engine) Run(ctx context.Context, req Request, io Stdio) (*Started, erro
 	}
 
 	// seal: one plan, one encoding, one digest.
-	slot, plan, err := e.seal(ctx, req, img, draft, dec)
+	slot, plan, err := e.seal(ctx, a, draft, dec)
 	if err != nil {
 		return nil, a.refuse(ctx, "seal", err)
+	}
+	if a.createOnly {
+		return a.created(ctx, slot, dec)
 	}
 
 	// record: on disk before anything exists.
@@ -75,8 +85,13 @@ func (e *Engine) Run(ctx context.Context, req Request, io Stdio) (*Started, erro
 	return &Started{slot.container, running}, nil
 }
 
-// resolve finds the image, asking a registry only as the pull policy says.
-func (e *Engine) resolve(ctx context.Context, req Request) (images.Image, error) {
+// resolve finds the image, asking a registry only as the pull policy says. For
+// a container that is there the image was chosen when it was made.
+func (e *Engine) resolve(ctx context.Context, a *attempt) (images.Image, error) {
+	req := a.req
+	if a.again != nil {
+		return e.resolveAgain(ctx, a.again)
+	}
 	if req.Pull == PullAlways {
 		return e.resolver.Pull(ctx, req.Image, images.PullOptions{})
 	}
@@ -140,7 +155,7 @@ func (e *Engine) decide(ctx context.Context, a *attempt, in policy.Input) (polic
 func intent(a *attempt, ev verify.Evidence, dec policy.Decision, p sandbox.Plan, encoded []byte) audit.Intent {
 	return audit.Intent{
 		Run: p.Run, Actor: a.req.Actor, Plan: sandbox.Digest(encoded),
-		Point: "run", Name: p.Name, Image: audit.Image{Reference: p.Image.Reference, Digest: p.Image.Digest},
+		Point: "run", Container: p.Container, Name: p.Name, Image: audit.Image{Reference: p.Image.Reference, Digest: p.Image.Digest},
 		Evidence: rawJSON(ev), Decision: kept(dec), Input: dec.InputDigest(),
 		Args: p.Process.Args, EnvNames: envNames(p.Process.Env),
 	}

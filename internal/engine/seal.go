@@ -26,7 +26,7 @@ const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 // draft is the specification of the run: the image's own settings, the
 // request on top, defaults for the rest. Nothing in it depends on this host
 // but the ids it looked up in the image.
-func (e *Engine) draft(ctx context.Context, req Request, img images.Image, id string) (sandbox.Plan, error) {
+func (e *Engine) draft(ctx context.Context, req Request, img images.Image, id, run string) (sandbox.Plan, error) {
 	var none sandbox.Plan
 	name := cmp.Or(req.Name, randomName(id))
 	if err := checkName(name); err != nil {
@@ -55,7 +55,7 @@ func (e *Engine) draft(ctx context.Context, req Request, img images.Image, id st
 	}
 	return sandbox.Plan{
 		Version: sandbox.PlanVersion, Build: sandbox.Build,
-		Run: id, Name: name, Hostname: host,
+		Container: id, Run: run, Name: name, Hostname: host,
 		Image: sandbox.Image{Reference: img.Reference, Digest: img.Digest},
 		Process: sandbox.Process{
 			Args: args, Env: environment(req, img, host, who.home), Cwd: path.Clean(cmp.Or(req.WorkingDir, img.Config.WorkingDir, "/")),
@@ -75,17 +75,25 @@ func (e *Engine) draft(ctx context.Context, req Request, img images.Image, id st
 
 // seal turns an allowed draft into the plan: obligations applied, a place and
 // ids of its own, layers unpacked, and the floor under it.
-func (e *Engine) seal(ctx context.Context, req Request, img images.Image, draft sandbox.Plan, dec policy.Decision) (*slot, []byte, error) {
+func (e *Engine) seal(ctx context.Context, a *attempt, draft sandbox.Plan, dec policy.Decision) (*slot, []byte, error) {
+	req, img := a.req, a.img
 	sig, err := stopSignal(cmp.Or(req.StopSignal, img.Config.StopSignal, "TERM"))
 	if err != nil {
 		return nil, nil, err
 	}
 	// Before the layers are looked at: from here on the image is in use, and
 	// nobody removes them.
-	s, err := e.reserve(ctx, Container{
-		ID: draft.Run, Name: draft.Name, Created: time.Now().UTC(), Image: req.Image, Digest: img.Digest, ImageID: img.ID,
-		Command: draft.Process.Args, Labels: req.Labels, Network: draft.Network, StopSignal: int(sig), Remove: req.Remove,
-	})
+	var s *slot
+	if a.again != nil {
+		s, err = e.reopen(a.again.ID, a.run)
+	} else {
+		req.Name = draft.Name
+		s, err = e.reserve(ctx, Container{
+			ID: draft.Container, Name: draft.Name, Created: time.Now().UTC(), Image: req.Image, Reference: img.Reference,
+			Digest: img.Digest, ImageID: img.ID, Command: draft.Process.Args, Labels: req.Labels, Network: draft.Network,
+			StopSignal: int(sig), Remove: req.Remove, Request: req,
+		})
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -106,6 +114,7 @@ func (e *Engine) fill(ctx context.Context, s *slot, img images.Image, plan sandb
 	if plan.Root.Layers, err = layers(img, dirs); err != nil {
 		return nil, err
 	}
+	plan.Start = s.start
 	plan.IDMap = sandbox.IDMap{Base: s.container.IDBase, Size: sandbox.IDRange}
 	plan.Host = sandbox.Host{ContainerDir: s.dir, RuntimeDir: s.runtime, AuditDir: e.layout.Audit()}
 	if err := e.floor.Check(plan); err != nil {

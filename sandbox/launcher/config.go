@@ -60,7 +60,7 @@ func containerConfig(p sandbox.Plan, s *scratch) (*configs.Config, error) {
 	return c, nil
 }
 
-func cgroupPath(p sandbox.Plan) string { return filepath.Join(cgroupParent, p.Run) }
+func cgroupPath(p sandbox.Plan) string { return filepath.Join(cgroupParent, p.Container) }
 
 func resources(l sandbox.Limits) *cgroups.Resources {
 	pids := l.PIDs

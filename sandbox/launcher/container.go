@@ -35,7 +35,7 @@ func prepare(p sandbox.Plan, s *scratch, io *pipes) (*container, error) {
 	}
 	// The state is on the scratch and so never above this program's directory,
 	// where libcontainer would copy the program on every start.
-	ct, err := libcontainer.Create(s.path("state"), p.Run, config)
+	ct, err := libcontainer.Create(s.path("state"), p.Container, config)
 	if err != nil {
 		return nil, fault.Wrap(fault.Unavailable, "launch.create", fmt.Errorf("create container: %w", err), "")
 	}
@@ -65,7 +65,7 @@ func prepare(p sandbox.Plan, s *scratch, io *pipes) (*container, error) {
 		}
 		return nil, errors.Join(err, ct.Destroy())
 	}
-	c := &container{ct: ct, init: init, gate: s.path("state", p.Run, "exec.fifo")}
+	c := &container{ct: ct, init: init, gate: s.path("state", p.Container, "exec.fifo")}
 	if err := c.inspect(); err != nil {
 		return nil, errors.Join(err, c.destroy())
 	}

@@ -17,7 +17,9 @@ import (
 // handover is all the monitor is told. It holds no argument and no
 // environment of the payload: the monitor does not need them.
 type handover struct {
+	Container    string            `json:"container"`
 	Run          string            `json:"run"`
+	Start        int               `json:"start"`
 	ContainerDir string            `json:"container_dir"`
 	RuntimeDir   string            `json:"runtime_dir"`
 	AuditDir     string            `json:"audit_dir"`
@@ -43,7 +45,7 @@ type handover struct {
 
 func handOver(p sandbox.Plan, s *scratch, io *pipes, c *container, host *hostProc) (*handover, error) {
 	h := &handover{
-		Run: p.Run, ContainerDir: p.Host.ContainerDir, RuntimeDir: p.Host.RuntimeDir, AuditDir: p.Host.AuditDir,
+		Container: p.Container, Run: p.Run, Start: p.Start, ContainerDir: p.Host.ContainerDir, RuntimeDir: p.Host.RuntimeDir, AuditDir: p.Host.AuditDir,
 		Arg0: p.Process.Args[0], Memory: p.Limits.Memory, Output: p.Limits.Output, Cgroups: c.cgroups, Gate: c.gate, PID: c.pid,
 		CallerIn: -1, CallerOut: given(sandbox.FDStdout), CallerErr: given(sandbox.FDStderr),
 		ToStdin: -1, FromStdout: fd(io.fromStdout), FromStderr: fd(io.fromStderr), FromExec: fd(io.fromExec),

@@ -126,7 +126,7 @@ func (r *rig) plan(args ...string) sandbox.Plan {
 	rand.Read(raw)
 	run := hex.EncodeToString(raw)
 	p := sandbox.Plan{
-		Version: sandbox.PlanVersion, Build: sandbox.Build, Run: run, Name: "test_" + run[:12], Hostname: run[:12],
+		Version: sandbox.PlanVersion, Build: sandbox.Build, Container: run, Run: run, Start: 1, Name: "test_" + run[:12], Hostname: run[:12],
 		Image: sandbox.Image{Reference: "test.invalid/busybox:1", Digest: "sha256:" + strings.Repeat("0", 64)},
 		Process: sandbox.Process{Args: args, Env: []string{"PATH=/bin"}, Cwd: "/", NoNewPrivs: true,
 			Rlimits: sandbox.DefaultRlimits()},

@@ -35,7 +35,7 @@ func TestOutputIsExact(t *testing.T) {
 		t.Errorf("%d bytes of %d came through, err %q", len(res.out), len(want), res.errOut)
 	}
 	var log, logErr bytes.Buffer
-	err := audit.ReadOutput(filepath.Join(p.Host.ContainerDir, "out.log"), func(c audit.Chunk) error {
+	err := audit.ReadOutput(filepath.Join(p.Host.ContainerDir, sandbox.OutputFile(1)), func(c audit.Chunk) error {
 		if c.Stream == audit.Stdout {
 			log.Write(c.Data)
 		} else {
@@ -56,7 +56,7 @@ func TestOutputThatIsKeptIsBounded(t *testing.T) {
 		t.Errorf("%d bytes reached the caller, want all of them", got)
 	}
 	kept := 0
-	if err := audit.ReadOutput(filepath.Join(p.Host.ContainerDir, "out.log"), func(c audit.Chunk) error {
+	if err := audit.ReadOutput(filepath.Join(p.Host.ContainerDir, sandbox.OutputFile(1)), func(c audit.Chunk) error {
 		kept += len(c.Data)
 		return nil
 	}); err != nil || kept != 1000 {
@@ -105,7 +105,7 @@ func TestCallerGoesAway(t *testing.T) {
 		t.Errorf("%+v %v", exit, err)
 	}
 	var log strings.Builder
-	audit.ReadOutput(filepath.Join(p.Host.ContainerDir, "out.log"), func(c audit.Chunk) error { log.Write(c.Data); return nil })
+	audit.ReadOutput(filepath.Join(p.Host.ContainerDir, sandbox.OutputFile(1)), func(c audit.Chunk) error { log.Write(c.Data); return nil })
 	if log.String() != "one\ntwo\nthree\n" {
 		t.Errorf("log %q", log.String())
 	}
@@ -278,7 +278,7 @@ func TestRecords(t *testing.T) {
 	if exit.Code != 3 || anchor.Stdout != 6 || anchor.Stderr != 0 {
 		t.Errorf("%+v %+v", exit, anchor)
 	}
-	if err := audit.VerifyOutput(filepath.Join(p.Host.ContainerDir, "out.log"), anchor); err != nil {
+	if err := audit.VerifyOutput(filepath.Join(p.Host.ContainerDir, sandbox.OutputFile(1)), anchor); err != nil {
 		t.Errorf("output log against its anchor: %v", err)
 	}
 	if u := res.exit.Usage; u.CPUNanos == 0 || u.MemoryPeakBytes == 0 {

@@ -89,7 +89,7 @@ func (m *monitor) run() error {
 	if m.log, err = audit.Open(m.AuditDir); err != nil {
 		return fault.Wrap(fault.Unrecorded, "launch.audit", err, "see `ward audit verify`")
 	}
-	if m.output, err = audit.CreateOutput(filepath.Join(m.ContainerDir, "out.log")); err != nil {
+	if m.output, err = m.createOutput(); err != nil {
 		return fault.Wrap(fault.Unrecorded, "launch.output", fmt.Errorf("output log: %w", err), "")
 	}
 	m.output.Limit(m.Output)
@@ -112,6 +112,21 @@ func (m *monitor) run() error {
 		return fmt.Errorf("wait for the payload: %w", err)
 	}
 	return m.finish(status)
+}
+
+// createOutput makes this start's output log. That it makes it, and that there
+// is none of a later start, is also what keeps a receipt from serving twice.
+func (m *monitor) createOutput() (*audit.Output, error) {
+	es, err := os.ReadDir(m.ContainerDir)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range es {
+		if n := sandbox.OutputStart(e.Name()); n > m.Start {
+			return nil, fmt.Errorf("start %d comes after start %d", m.Start, n)
+		}
+	}
+	return audit.CreateOutput(filepath.Join(m.ContainerDir, sandbox.OutputFile(m.Start)))
 }
 
 // letGo opens the gate and returns once the payload has been executed.
@@ -141,11 +156,11 @@ func (m *monitor) recordStart() error {
 	ctx, cancel := context.WithTimeout(context.Background(), recordTimeout)
 	defer cancel()
 	err := m.log.Post(ctx, audit.Record{Type: audit.RunStart, Run: m.Run, Actor: m.actor,
-		Data: audit.Start{PID: m.HostPID, MonitorPID: m.MonitorPID, Cgroup: filepath.Join(cgroupParent, m.Run)}})
+		Data: audit.Start{PID: m.HostPID, MonitorPID: m.MonitorPID, Cgroup: filepath.Join(cgroupParent, m.Container)}})
 	if err != nil {
 		return fault.Wrap(fault.Unrecorded, "launch.audit", fmt.Errorf("record start: %w", err), "see `ward audit verify`")
 	}
-	st := sandbox.Status{Phase: sandbox.PhaseRunning, PID: m.HostPID, MonitorPID: m.MonitorPID, Started: m.started}
+	st := sandbox.Status{Phase: sandbox.PhaseRunning, Run: m.Run, Start: m.Start, PID: m.HostPID, MonitorPID: m.MonitorPID, Started: m.started}
 	if err := sandbox.WriteStatus(m.ContainerDir, st); err != nil {
 		return fmt.Errorf("status: %w", err)
 	}
@@ -173,7 +188,7 @@ func (m *monitor) finish(status unix.WaitStatus) error {
 		m.exit.Error = err.Error()
 	}
 	exit := m.exit
-	err := sandbox.WriteStatus(m.ContainerDir, sandbox.Status{Phase: sandbox.PhaseExited, PID: m.HostPID,
+	err := sandbox.WriteStatus(m.ContainerDir, sandbox.Status{Phase: sandbox.PhaseExited, Run: m.Run, Start: m.Start, PID: m.HostPID,
 		MonitorPID: m.MonitorPID, Started: m.started, Finished: exit.Finished, Exit: &exit})
 	if err != nil {
 		m.exit.Error = errors.Join(errors.New(m.exit.Error), err).Error()

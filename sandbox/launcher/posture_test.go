@@ -155,7 +155,7 @@ func monitorPosture(t *testing.T, proc *sandbox.Running) {
 		switch kind {
 		// streams; control and own socket; poller; payload; output log; audit
 		// journal and its lock; the null device
-		case "pipe", "socket", "anon_inode", "out.log", "null":
+		case "pipe", "socket", "anon_inode", sandbox.OutputFile(1), "null":
 		default:
 			if !strings.HasPrefix(kind, "anon_inode") && !strings.Contains(kind, "journal") && !strings.Contains(kind, "lock") &&
 				!strings.Contains(kind, ".seg") && !strings.Contains(kind, "0000") {

@@ -115,7 +115,7 @@ func TestLauncherChecksForItself(t *testing.T) {
 	}
 	r.removeCgroups(p)
 	os.RemoveAll(p.Host.RuntimeDir)
-	os.Remove(filepath.Join(p.Host.ContainerDir, "out.log"))
+	os.Remove(filepath.Join(p.Host.ContainerDir, sandbox.OutputFile(1)))
 
 	with := func(do func(x *raw)) raw { x := ok; do(&x); return x }
 	change := func(do func(p *sandbox.Plan)) raw {
