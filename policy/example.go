@@ -30,6 +30,7 @@ const exampleInput = `{
     "network": "none",
     "mounts": [{"type": "tmpfs", "source": "", "target": "/tmp", "read_only": false}],
     "limits": {"memory": 536870912, "swap": 0, "pids": 512, "cpus": 1},
+    "sysctls": [], "devices": [],
     "seccomp": {"profile": "default"}, "security_opt": [], "labels": {},
     "masked_paths": ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"],
     "readonly_paths": ["/proc/sys"],

@@ -26,7 +26,7 @@ type grants struct {
 }
 
 // scope is what can be granted to every image or to some.
-type scope struct{ binds, capabilities, networks []string }
+type scope struct{ binds, capabilities, networks, sysctls, devices []string }
 
 // document gives read-only binds a list of their own.
 func (s scope) document() map[string]any {
@@ -38,7 +38,8 @@ func (s scope) document() map[string]any {
 			rw = append(rw, b)
 		}
 	}
-	return map[string]any{"binds": terms(rw), "binds_ro": terms(ro), "capabilities": terms(s.capabilities), "networks": terms(s.networks)}
+	return map[string]any{"binds": terms(rw), "binds_ro": terms(ro), "capabilities": terms(s.capabilities), "networks": terms(s.networks),
+		"sysctls": terms(s.sysctls), "devices": terms(s.devices)}
 }
 
 func terms(l []string) []any {
@@ -158,6 +159,20 @@ func (sc *scope) read(s source, key string, v any) (err error) {
 			}
 			return ""
 		})
+	case "sysctls":
+		sc.sysctls, err = readList(s, key, v, func(n string) string {
+			if n == "" || strings.Trim(n, "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ._-") != "" {
+				return "is not the name of a kernel setting, with dots"
+			}
+			return ""
+		})
+	case "devices":
+		sc.devices, err = readList(s, key, v, func(p string) string {
+			if !strings.HasPrefix(p, "/dev/") || path.Clean(p) != p {
+				return "is not the clean path of a device"
+			}
+			return ""
+		})
 	default:
 		err = badGrants(s, "%q is not something that can be granted", key)
 	}
@@ -254,7 +269,7 @@ func (g grants) document(level string, granted bool) map[string]any {
 		// In place of grants.rego. It must be there: OPA takes the list out of
 		// "not x in list" first, so that a rule with a list that is undefined
 		// never comes to the "not".
-		ward["granted"] = map[string]any{"networks": []any{}, "capabilities": []any{}, "mounts": []any{}}
+		ward["granted"] = map[string]any{"networks": []any{}, "capabilities": []any{}, "mounts": []any{}, "sysctls": []any{}, "devices": []any{}}
 	}
 	return ward
 }
@@ -274,6 +289,8 @@ func (g grants) messages() map[string]any {
 		"{binds}", g.where("binds", "%[2]v"),
 		"{capabilities}", g.where("capabilities", "%[1]v"),
 		"{networks}", g.where("networks", "%[1]v"),
+		"{sysctls}", g.where("sysctls", "%[1]v"),
+		"{devices}", g.where("devices", "%[1]v"),
 		"{limits.memory}", g.where("limits", "memory"),
 		"{limits.swap}", g.where("limits", "swap"),
 		"{limits.pids}", g.where("limits", "pids"),

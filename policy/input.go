@@ -92,7 +92,11 @@ type Run struct {
 	Network string  `json:"network"`
 	Mounts  []Mount `json:"mounts"`
 	Limits  Limits  `json:"limits"`
-	Seccomp Seccomp `json:"seccomp"`
+	// Sysctls are kernel settings of the container's own namespaces, Devices
+	// those of the host's it may use.
+	Sysctls []Sysctl `json:"sysctls"`
+	Devices []Device `json:"devices"`
+	Seccomp Seccomp  `json:"seccomp"`
 	// SecurityOpt are the --security-opt values as given.
 	SecurityOpt   []string          `json:"security_opt"`
 	Labels        map[string]string `json:"labels"`
@@ -117,6 +121,21 @@ type Mount struct {
 	Source   string `json:"source"`
 	Target   string `json:"target"`
 	ReadOnly bool   `json:"read_only"`
+}
+
+// Sysctl is one kernel setting.
+type Sysctl struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// Device is one device of the host.
+type Device struct {
+	// Source is its path on the host, symbolic links resolved; Target its name
+	// inside; Access "r", "w" or "rw".
+	Source string `json:"source"`
+	Target string `json:"target"`
+	Access string `json:"access"`
 }
 
 // Limits are always finite; zero or less means "not limited" and is denied
@@ -218,6 +237,12 @@ func (in *Input) fill() {
 	}
 	if r.User.Groups == nil {
 		r.User.Groups = []uint32{}
+	}
+	if r.Sysctls == nil {
+		r.Sysctls = []Sysctl{}
+	}
+	if r.Devices == nil {
+		r.Devices = []Device{}
 	}
 	if r.Mounts == nil {
 		r.Mounts = []Mount{}

@@ -100,6 +100,10 @@ func (p Plan) normal() Plan {
 	p.Process.Rlimits = list(p.Process.Rlimits)
 	p.Root.Layers = list(p.Root.Layers)
 	p.Mounts = list(p.Mounts)
+	p.Sysctls = list(p.Sysctls)
+	p.Devices = list(p.Devices)
+	p.Hosts = list(p.Hosts)
+	p.Resolver = Resolver{list(p.Resolver.Servers), list(p.Resolver.Search), list(p.Resolver.Options)}
 	p.MaskedPaths = list(p.MaskedPaths)
 	p.ReadonlyPaths = list(p.ReadonlyPaths)
 	return p

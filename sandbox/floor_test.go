@@ -3,6 +3,7 @@ package sandbox_test
 import (
 	"errors"
 	"path"
+	"slices"
 	"strings"
 	"testing"
 
@@ -161,5 +162,52 @@ func TestErrorsKeepSecrets(t *testing.T) {
 	p.Process.Env = []string{"TOKEN=hunter2\x00"}
 	if err := sandbox.DefaultFloor().Check(p); err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Fatalf("%v", err)
+	}
+}
+
+// What becomes a file name below /proc/sys, a device node or a line of a file
+// must not become another one.
+func TestFloorOfNamesSettingsAndDevices(t *testing.T) {
+	base := good()
+	base.Sysctls = []sandbox.Sysctl{{Name: "kernel.sem", Value: "250 32000 32 128"}, {Name: "net.ipv4.conf.all.rp_filter", Value: "1"}}
+	base.Devices = []sandbox.Device{{Source: "/dev/fuse", Target: "/dev/fuse", Type: "c", Major: 10, Minor: 229, Access: "rw"}}
+	base.Hosts = []sandbox.HostName{{Name: "db_1.example", Address: "::1"}}
+	base.Resolver = sandbox.Resolver{Servers: []string{"192.0.2.1"}, Search: []string{"."}, Options: []string{"ndots:2"}}
+	if err := sandbox.DefaultFloor().Check(base); err != nil {
+		t.Fatal(err)
+	}
+	sysctl := func(name, value string) func(*sandbox.Plan) {
+		return func(p *sandbox.Plan) { p.Sysctls = []sandbox.Sysctl{{Name: name, Value: value}} }
+	}
+	device := func(change func(*sandbox.Device)) func(*sandbox.Plan) {
+		return func(p *sandbox.Plan) { p.Devices = slices.Clone(p.Devices); change(&p.Devices[0]) }
+	}
+	for name, change := range map[string]func(*sandbox.Plan){
+		"the host's setting":     sysctl("kernel.core_pattern", "x"),
+		"a setting above":        sysctl("net....kernel.core_pattern", "x"),
+		"a path":                 sysctl("net/ipv4", "1"),
+		"a newline in a value":   sysctl("kernel.sem", "1\n2"),
+		"a plus (CVE-2022-0811)": sysctl("kernel.sem", "1+kernel.core_pattern=x"),
+		"no value":               sysctl("kernel.sem", ""),
+		"twice":                  func(p *sandbox.Plan) { p.Sysctls = append(slices.Clone(p.Sysctls), p.Sysctls[1]) },
+		"host network":           func(p *sandbox.Plan) { p.Network = sandbox.NetworkHost },
+		"memory device":          device(func(d *sandbox.Device) { d.Major, d.Minor = 1, 1 }),
+		"no type":                device(func(d *sandbox.Device) { d.Type = "" }),
+		"mknod":                  device(func(d *sandbox.Device) { d.Access = "rwm" }),
+		"over a device":          device(func(d *sandbox.Device) { d.Target = "/dev/null" }),
+		"outside /dev":           device(func(d *sandbox.Device) { d.Target = "/dev/../etc" }),
+		"below /dev":             device(func(d *sandbox.Device) { d.Target = "/dev/pts/0" }),
+		"a line of its own":      func(p *sandbox.Plan) { p.Hosts = []sandbox.HostName{{Name: "a\n1.2.3.4 b", Address: "::1"}} },
+		"no address":             func(p *sandbox.Plan) { p.Hosts = []sandbox.HostName{{Name: "a", Address: "b"}} },
+		"a server's line":        func(p *sandbox.Plan) { p.Resolver.Servers = []string{"::1\noptions x"} },
+		"a search line":          func(p *sandbox.Plan) { p.Resolver.Search = []string{"a\nb"} },
+		"an option's line":       func(p *sandbox.Plan) { p.Resolver.Options = []string{"a b"} },
+		"a domain's line":        func(p *sandbox.Plan) { p.Domainname = "a\n" },
+	} {
+		p := base
+		change(&p)
+		if err := sandbox.DefaultFloor().Check(p); !errors.Is(err, fault.Denied) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

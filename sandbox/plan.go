@@ -24,7 +24,9 @@ type Plan struct {
 	Start    int    `json:"start"`
 	Name     string `json:"name"`
 	Hostname string `json:"hostname"`
-	Image    Image  `json:"image"`
+	// Domainname is the NIS domain; empty leaves it unset.
+	Domainname string `json:"domainname"`
+	Image      Image  `json:"image"`
 
 	Process Process `json:"process"`
 	Root    Root    `json:"root"`
@@ -33,6 +35,13 @@ type Plan struct {
 	Network Network `json:"network"`
 	Limits  Limits  `json:"limits"`
 	Seccomp Seccomp `json:"seccomp"`
+	// Sysctls are sorted by name.
+	Sysctls []Sysctl `json:"sysctls"`
+	// Devices are those beside the ones every container has.
+	Devices []Device `json:"devices"`
+	// Hosts are further lines of /etc/hosts, Resolver is /etc/resolv.conf.
+	Hosts    []HostName `json:"hosts"`
+	Resolver Resolver   `json:"resolver"`
 	// MaskedPaths are hidden, ReadonlyPaths made read-only; absolute, inside.
 	MaskedPaths   []string `json:"masked_paths"`
 	ReadonlyPaths []string `json:"readonly_paths"`
@@ -112,6 +121,40 @@ type Mount struct {
 	Size int64 `json:"size,omitempty"`
 	// Mode is a tmpfs's permission bits.
 	Mode uint32 `json:"mode,omitempty"`
+}
+
+// Sysctl is a kernel setting of one of the container's own namespaces.
+type Sysctl struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// Device is a device of the host that the container may use.
+type Device struct {
+	// Source is its path on the host, symbolic links resolved; Target its name
+	// in the container's /dev.
+	Source string `json:"source"`
+	Target string `json:"target"`
+	// Type is "c" or "b".
+	Type  string `json:"type"`
+	Major int64  `json:"major"`
+	Minor int64  `json:"minor"`
+	// Access is "r", "w" or "rw". Making device nodes is never among it.
+	Access string `json:"access"`
+}
+
+// HostName is a line of /etc/hosts.
+type HostName struct {
+	Name    string `json:"name"`
+	Address string `json:"address"`
+}
+
+// Resolver is the container's /etc/resolv.conf. Without servers it is the
+// host's on the host's network, and empty without a network.
+type Resolver struct {
+	Servers []string `json:"servers"`
+	Search  []string `json:"search"`
+	Options []string `json:"options"`
 }
 
 // IDMap is the container's own range: ids 0..Size-1 inside are Base.. outside,

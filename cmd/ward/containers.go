@@ -197,7 +197,7 @@ func newStop(a *app) *cobra.Command {
 		Use: "stop [OPTIONS] CONTAINER [CONTAINER...]", Short: "Stop containers: their stop signal, then SIGKILL", Args: atLeast(1, "a CONTAINER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.each(cmd, args, func(eng *engine.Engine, c engine.Container) error {
-				if err := eng.Stop(cmd.Context(), c, time.Duration(grace)*time.Second); err != nil {
+				if err := eng.Stop(cmd.Context(), c, stopGrace(cmd, c, grace)); err != nil {
 					return err
 				}
 				return say(cmd, c.Name)
@@ -207,6 +207,15 @@ func newStop(a *app) *cobra.Command {
 	cmd.Flags().IntVarP(&grace, "time", "t", 10, "`seconds` to wait before SIGKILL; -1 for ever")
 	cmd.Flags().IntVar(&grace, "timeout", 10, "same as --time")
 	return cmd
+}
+
+// stopGrace is how long to wait before SIGKILL: as said now, else as said when
+// the container was made.
+func stopGrace(cmd *cobra.Command, c engine.Container, seconds int) time.Duration {
+	if said := cmd.Flags().Changed("time") || cmd.Flags().Changed("timeout"); !said && c.Request.StopTimeout != nil {
+		seconds = *c.Request.StopTimeout
+	}
+	return time.Duration(seconds) * time.Second
 }
 
 func newKill(a *app) *cobra.Command {

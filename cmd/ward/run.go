@@ -30,7 +30,13 @@ func newRun(a *app) *cobra.Command {
 			if err != nil {
 				return a.refuseUnread(cmd.Context(), args, err)
 			}
-			return a.withGate(cmd, req, func(eng *engine.Engine) error { return a.runContainer(cmd, eng, req) })
+			return a.withGate(cmd, req, func(eng *engine.Engine) error {
+				keepID, err := f.host.reserveCID()
+				if err != nil {
+					return a.refuseUnread(cmd.Context(), args, err)
+				}
+				return a.runContainer(cmd, eng, req, keepID)
+			})
 		},
 	}
 	f.register(cmd)
@@ -69,7 +75,7 @@ func (a *app) withGate(cmd *cobra.Command, req engine.Request, fn func(*engine.E
 	return fn(eng)
 }
 
-func (a *app) runContainer(cmd *cobra.Command, eng *engine.Engine, req engine.Request) error {
+func (a *app) runContainer(cmd *cobra.Command, eng *engine.Engine, req engine.Request, keepID func(string) error) error {
 	var io engine.Stdio
 	if !req.Detached {
 		io.Out, io.Err = os.Stdout, os.Stderr
@@ -79,7 +85,10 @@ func (a *app) runContainer(cmd *cobra.Command, eng *engine.Engine, req engine.Re
 	}
 	started, err := eng.Run(cmd.Context(), req, io)
 	if err != nil {
-		return notStarted(cmd, err)
+		return errors.Join(notStarted(cmd, err), keepID(""))
+	}
+	if err := keepID(started.ID); err != nil {
+		fmt.Fprintln(cmd.ErrOrStderr(), "ward: --cidfile: "+printable(err.Error())) // it runs all the same
 	}
 	if req.Detached {
 		fmt.Fprintln(cmd.OutOrStdout(), started.ID)

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"errors"
 	"os"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -23,8 +23,15 @@ func newCreate(a *app) *cobra.Command {
 				return a.refuseUnread(cmd.Context(), args, err)
 			}
 			return a.withGate(cmd, req, func(eng *engine.Engine) error {
+				keepID, err := f.host.reserveCID()
+				if err != nil {
+					return a.refuseUnread(cmd.Context(), args, err)
+				}
 				c, err := eng.Create(cmd.Context(), req)
 				if err != nil {
+					return errors.Join(err, keepID(""))
+				}
+				if err := keepID(c.ID); err != nil {
 					return err
 				}
 				return say(cmd, c.ID)
@@ -95,7 +102,7 @@ func newRestart(a *app) *cobra.Command {
 		Use: "restart [OPTIONS] CONTAINER [CONTAINER...]", Short: "Stop containers and start them again, through the whole gate", Args: atLeast(1, "a CONTAINER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.each(cmd, args, func(eng *engine.Engine, c engine.Container) error {
-				if err := eng.Stop(cmd.Context(), c, time.Duration(grace)*time.Second); err != nil {
+				if err := eng.Stop(cmd.Context(), c, stopGrace(cmd, c, grace)); err != nil {
 					return err
 				}
 				return a.startAgain(cmd, eng, c)

@@ -40,6 +40,12 @@ func inputFor(req Request, img images.Image, ev verify.Evidence, p sandbox.Plan)
 		},
 		Host: policy.ThisHost(),
 	}
+	for _, s := range p.Sysctls {
+		in.Run.Sysctls = append(in.Run.Sysctls, policy.Sysctl{Name: s.Name, Value: s.Value})
+	}
+	for _, d := range p.Devices {
+		in.Run.Devices = append(in.Run.Devices, policy.Device{Source: d.Source, Target: d.Target, Access: d.Access})
+	}
 	for _, m := range p.Mounts {
 		in.Run.Mounts = append(in.Run.Mounts, policy.Mount{Type: string(m.Type), Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly})
 	}

@@ -40,6 +40,16 @@ type Request struct {
 	// User is as in Docker's -u: user[:group], names or numbers.
 	User   string
 	Labels map[string]string
+	// Groups are further groups, by name or number.
+	Groups []string
+	// Domainname is the NIS domain.
+	Domainname string
+	// Sysctls are kernel settings by name; Devices devices of the host.
+	Sysctls map[string]string
+	Devices []DeviceRequest
+	// Hosts are further lines of /etc/hosts, as NAME:ADDRESS.
+	Hosts    []string
+	Resolver sandbox.Resolver
 
 	// Memory and Swap are bytes; Swap is what may be used on top of Memory.
 	// CPUs is in processors. Zero means the finite default.
@@ -61,6 +71,8 @@ type Request struct {
 	Network sandbox.Network
 	// StopSignal replaces the image's; a name or a number.
 	StopSignal string
+	// StopTimeout is how many seconds stop waits; nil is ten.
+	StopTimeout *int `json:",omitempty"`
 
 	// Stdin passes the caller's standard input on.
 	Stdin bool

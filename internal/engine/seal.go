@@ -47,6 +47,14 @@ func (e *Engine) draft(ctx context.Context, req Request, img images.Image, id, r
 	if err != nil {
 		return none, err
 	}
+	devs, err := devices(req.Devices)
+	if err != nil {
+		return none, err
+	}
+	hosts, err := hostNames(req.Hosts)
+	if err != nil {
+		return none, err
+	}
 	host := cmp.Or(req.Hostname, id[:12])
 	filter := sandbox.DefaultSeccomp()
 	if req.Seccomp != "" && req.Seccomp != filter.Profile {
@@ -55,7 +63,7 @@ func (e *Engine) draft(ctx context.Context, req Request, img images.Image, id, r
 	}
 	return sandbox.Plan{
 		Version: sandbox.PlanVersion, Build: sandbox.Build,
-		Container: id, Run: run, Name: name, Hostname: host,
+		Container: id, Run: run, Name: name, Hostname: host, Domainname: req.Domainname,
 		Image: sandbox.Image{Reference: img.Reference, Digest: img.Digest},
 		Process: sandbox.Process{
 			Args: args, Env: environment(req, img, host, who.home), Cwd: path.Clean(cmp.Or(req.WorkingDir, img.Config.WorkingDir, "/")),
@@ -68,6 +76,10 @@ func (e *Engine) draft(ctx context.Context, req Request, img images.Image, id, r
 		Network:       cmp.Or(req.Network, sandbox.NetworkNone),
 		Limits:        limits(req, runtime.NumCPU()),
 		Seccomp:       filter,
+		Sysctls:       sysctls(req.Sysctls),
+		Devices:       devs,
+		Hosts:         hosts,
+		Resolver:      req.Resolver,
 		MaskedPaths:   sandbox.MaskedPaths(),
 		ReadonlyPaths: sandbox.ReadonlyPaths(),
 	}, nil
@@ -173,7 +185,11 @@ func (e *Engine) lookUser(ctx context.Context, req Request, img images.Image) (i
 	if err != nil {
 		return identity{}, err
 	}
-	return lookUser(cmp.Or(req.User, img.Config.User), passwd, group)
+	who, err := lookUser(cmp.Or(req.User, img.Config.User), passwd, group)
+	if err == nil {
+		who.groups, err = groupAdd(who.groups, req.Groups, group)
+	}
+	return who, err
 }
 
 // accountFile reads a passwd or group file; an image may have none.

@@ -18,6 +18,7 @@ complete := [
 	input.run.limits.swap, input.run.limits.pids, input.run.limits.cpus, input.run.network, input.run.capabilities,
 	input.run.mounts, input.run.security_opt, input.run.masked_paths, input.run.seccomp.profile,
 	data.ward.granted.networks, data.ward.granted.capabilities, data.ward.granted.mounts, data.ward.limits,
+	input.run.sysctls, input.run.devices, data.ward.granted.sysctls, data.ward.granted.devices,
 ]
 
 # ward: the evidence is for exactly this image.
@@ -69,6 +70,26 @@ violations contains ["baseline.host-path", [m.type, m.source, m.target]] if {
 	some m in input.run.mounts
 	m.type != "tmpfs"
 	not m in data.ward.granted.mounts
+}
+
+# PSS Sysctls: the settings that reach nobody outside the container.
+violations contains ["baseline.sysctls", [s.name]] if {
+	some s in input.run.sysctls
+	not s.name in safe_sysctls
+	not s.name in data.ward.granted.sysctls
+}
+
+safe_sysctls := {
+	"kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports",
+	"net.ipv4.ip_unprivileged_port_start", "net.ipv4.ping_group_range", "net.ipv4.tcp_fin_timeout",
+	"net.ipv4.tcp_keepalive_intvl", "net.ipv4.tcp_keepalive_probes", "net.ipv4.tcp_keepalive_time",
+	"net.ipv4.tcp_rmem", "net.ipv4.tcp_syncookies", "net.ipv4.tcp_wmem",
+}
+
+# ward: devices of the host, each by its path.
+violations contains ["baseline.devices", [d.source]] if {
+	some d in input.run.devices
+	not d.source in data.ward.granted.devices
 }
 
 # PSS AppArmor, SELinux, /proc Mount Type, Seccomp, as far as options ask for

@@ -115,6 +115,19 @@ test_unmasked_paths if {
 	}
 }
 
+test_sysctls if {
+	broken(set_to("/run/sysctls", [{"name": "net.ipv4.tcp_syncookies", "value": "1"}])) == set()
+	broken(set_to("/run/sysctls", [{"name": "net.ipv4.ip_forward", "value": "1"}])) == {["baseline.sysctls", ["net.ipv4.ip_forward"]]}
+	broken(set_to("/run/sysctls", [{"name": "net.ipv4.ip_forward", "value": "1"}])) == set()
+		with data.ward.granted.sysctls as {"net.ipv4.ip_forward"}
+}
+
+test_devices if {
+	d := {"source": "/dev/fuse", "target": "/dev/fuse", "access": "rw"}
+	broken(set_to("/run/devices", [d])) == {["baseline.devices", ["/dev/fuse"]]}
+	broken(set_to("/run/devices", [d])) == set() with data.ward.granted.devices as {"/dev/fuse"}
+}
+
 test_no_seccomp if {
 	broken(set_to("/run/seccomp/profile", "unconfined")) == {["baseline.seccomp-profile", ["unconfined"]]}
 	broken(set_to("/run/seccomp/profile", "")) == {["baseline.seccomp-profile", [""]]}

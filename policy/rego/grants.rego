@@ -12,6 +12,10 @@ networks contains n if some n in scopes[_].networks
 
 capabilities contains c if some c in scopes[_].capabilities
 
+sysctls contains s if some s in scopes[_].sysctls
+
+devices contains d if some d in scopes[_].devices
+
 # The source is clean and has no links left: Decide takes no other.
 mounts contains m if {
 	some m in input.run.mounts

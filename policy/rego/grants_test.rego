@@ -2,7 +2,7 @@ package ward.granted_test
 
 import data.ward.granted
 
-grants(members) := object.union({"binds": [], "binds_ro": [], "capabilities": [], "networks": [], "images": {}}, members)
+grants(members) := object.union({"binds": [], "binds_ro": [], "capabilities": [], "networks": [], "sysctls": [], "devices": [], "images": {}}, members)
 
 bind(source, read_only) := {"type": "bind", "source": source, "target": "/x", "read_only": read_only}
 
@@ -35,6 +35,11 @@ test_only_binds if {
 test_networks_and_capabilities if {
 	granted.networks == {"host"} with input as data.ward.example with data.ward.grants as grants({"networks": ["host"]})
 	granted.capabilities == {"NET_RAW"} with input as data.ward.example with data.ward.grants as grants({"capabilities": ["NET_RAW"]})
+}
+
+test_sysctls_and_devices if {
+	granted.sysctls == {"kernel.sem"} with input as data.ward.example with data.ward.grants as grants({"sysctls": ["kernel.sem"]})
+	granted.devices == {"/dev/fuse"} with input as data.ward.example with data.ward.grants as grants({"devices": ["/dev/fuse"]})
 }
 
 # The example is registry.example/team/app.

@@ -3,6 +3,7 @@ package launcher
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"github.com/opencontainers/cgroups"
 	devices "github.com/opencontainers/cgroups/devices/config"
@@ -34,6 +35,8 @@ func containerConfig(p sandbox.Plan, s *scratch) (*configs.Config, error) {
 		Readonlyfs:      !p.Root.Writable,
 		RootPropagation: unix.MS_PRIVATE | unix.MS_REC,
 		Hostname:        p.Hostname,
+		Domainname:      p.Domainname,
+		Sysctl:          sysctls(p.Sysctls),
 		Namespaces: configs.Namespaces{
 			{Type: configs.NEWUSER}, {Type: configs.NEWPID}, {Type: configs.NEWIPC}, {Type: configs.NEWUTS},
 			{Type: configs.NEWNS}, {Type: configs.NEWCGROUP},
@@ -51,7 +54,7 @@ func containerConfig(p sandbox.Plan, s *scratch) (*configs.Config, error) {
 		MaskPaths:     p.MaskedPaths,
 		ReadonlyPaths: p.ReadonlyPaths,
 		Mounts:        innerMounts(p, s),
-		Cgroups:       &cgroups.Cgroup{Path: cgroupPath(p), Resources: resources(p.Limits)},
+		Cgroups:       &cgroups.Cgroup{Path: cgroupPath(p), Resources: resources(p)},
 	}
 	if p.Network == sandbox.NetworkNone {
 		c.Namespaces.Add(configs.NEWNET, "")
@@ -62,7 +65,16 @@ func containerConfig(p sandbox.Plan, s *scratch) (*configs.Config, error) {
 
 func cgroupPath(p sandbox.Plan) string { return filepath.Join(cgroupParent, p.Container) }
 
-func resources(l sandbox.Limits) *cgroups.Resources {
+func sysctls(list []sandbox.Sysctl) map[string]string {
+	m := make(map[string]string, len(list))
+	for _, s := range list {
+		m[s.Name] = s.Value
+	}
+	return m
+}
+
+func resources(p sandbox.Plan) *cgroups.Resources {
+	l := p.Limits
 	pids := l.PIDs
 	r := &cgroups.Resources{
 		Memory:     l.Memory,
@@ -74,6 +86,19 @@ func resources(l sandbox.Limits) *cgroups.Resources {
 	}
 	for _, n := range nodes() {
 		r.Devices = append(r.Devices, &n.Rule)
+	}
+	for _, d := range p.Devices {
+		rule := &devices.Rule{Type: devices.Type(d.Type[0]), Major: d.Major, Minor: d.Minor,
+			Permissions: devices.Permissions(d.Access), Allow: true}
+		// The kernel keeps two rules about one device apart; ours read back as one.
+		i := slices.IndexFunc(r.Devices, func(o *devices.Rule) bool {
+			return o.Type == rule.Type && o.Major == rule.Major && o.Minor == rule.Minor
+		})
+		if i < 0 {
+			r.Devices = append(r.Devices, rule)
+		} else if r.Devices[i].Permissions != rule.Permissions {
+			r.Devices[i].Permissions = "rw"
+		}
 	}
 	// /dev/ptmx and the terminals behind it, which are the container's own.
 	for _, major := range []struct{ major, minor int64 }{{5, 2}, {136, devices.Wildcard}} {

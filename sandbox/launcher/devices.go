@@ -20,7 +20,7 @@ import (
 // The cgroup managers leave device rules to whoever sets these two functions.
 // The usual one, cgroups/devices, brings an ELF reader and three decompressors
 // into the most privileged program there is, for rule sets we do not have:
-// ours begin with "deny all" and then allow single character devices.
+// ours begin with "deny all" and then allow single devices.
 func init() {
 	cgroups.DevicesSetV1 = func(dir string, r *cgroups.Resources) error { return setDevicesV1(dir, r.Devices) }
 	cgroups.DevicesSetV2 = func(dir string, r *cgroups.Resources) error { return setDevicesV2(dir, r.Devices) }
@@ -33,7 +33,8 @@ func allowedDevices(rules []*devices.Rule) ([]*devices.Rule, error) {
 		return nil, errors.New("device rules do not begin by denying all")
 	}
 	for _, r := range rules[1:] {
-		if !r.Allow || r.Type != devices.CharDevice || r.Permissions != "rw" || r.Major < 0 || r.Minor < devices.Wildcard {
+		if !r.Allow || r.Type != devices.CharDevice && r.Type != devices.BlockDevice || !slices.Contains([]devices.Permissions{"r", "w", "rw"}, r.Permissions) ||
+			r.Major < 0 || r.Minor < devices.Wildcard {
 			return nil, fmt.Errorf("device rule %q is of no known form", r.CgroupString())
 		}
 	}
@@ -130,9 +131,19 @@ func deviceProgram(allowed []*devices.Rule) []instruction {
 		{code: loadWord, dst: 5, src: 1, off: 8},
 	}
 	for _, r := range allowed {
+		kind, refused := int32(unix.BPF_DEVCG_DEV_CHAR), int32(unix.BPF_DEVCG_ACC_MKNOD)
+		if r.Type == devices.BlockDevice {
+			kind = unix.BPF_DEVCG_DEV_BLOCK
+		}
+		if !strings.Contains(string(r.Permissions), "r") {
+			refused |= unix.BPF_DEVCG_ACC_READ
+		}
+		if !strings.Contains(string(r.Permissions), "w") {
+			refused |= unix.BPF_DEVCG_ACC_WRITE
+		}
 		rest := []instruction{
-			{code: jumpUnequal, dst: 2, imm: unix.BPF_DEVCG_DEV_CHAR},
-			{code: jumpBitsSet, dst: 3, imm: unix.BPF_DEVCG_ACC_MKNOD},
+			{code: jumpUnequal, dst: 2, imm: kind},
+			{code: jumpBitsSet, dst: 3, imm: refused},
 			{code: jumpUnequal, dst: 4, imm: int32(r.Major)},
 		}
 		if r.Minor != devices.Wildcard {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/ward-project/ward/sandbox"
 )
@@ -17,15 +18,16 @@ const maxResolv = 64 << 10
 
 // writeEtc makes those files on the scratch.
 func writeEtc(p sandbox.Plan, s *scratch) error {
-	resolv := []byte("# this container has no network\n")
-	if p.Network == sandbox.NetworkHost {
-		var err error
-		if resolv, err = hostResolv(); err != nil {
-			return err
-		}
+	resolv, err := resolvConf(p)
+	if err != nil {
+		return err
+	}
+	hosts := fmt.Appendf(nil, "127.0.0.1\tlocalhost %s\n::1\tlocalhost ip6-localhost ip6-loopback\n", p.Hostname)
+	for _, h := range p.Hosts {
+		hosts = fmt.Appendf(hosts, "%s\t%s\n", h.Address, h.Name)
 	}
 	for name, content := range map[string][]byte{
-		"hosts":       fmt.Appendf(nil, "127.0.0.1\tlocalhost %s\n::1\tlocalhost ip6-localhost ip6-loopback\n", p.Hostname),
+		"hosts":       hosts,
 		"hostname":    []byte(p.Hostname + "\n"),
 		"resolv.conf": resolv,
 	} {
@@ -45,6 +47,30 @@ func writeEtc(p sandbox.Plan, s *scratch) error {
 		}
 	}
 	return nil
+}
+
+// resolvConf is what the plan asks for. The host's own is for the host's
+// network alone: elsewhere its servers may not be reachable, nor meant to be.
+func resolvConf(p sandbox.Plan) ([]byte, error) {
+	r := p.Resolver
+	var out []byte
+	switch {
+	case len(r.Servers)+len(r.Search)+len(r.Options) > 0:
+	case p.Network == sandbox.NetworkHost:
+		return hostResolv()
+	default:
+		return []byte("# this container has no network\n"), nil
+	}
+	if len(r.Search) > 0 {
+		out = fmt.Appendf(out, "search %s\n", strings.Join(r.Search, " "))
+	}
+	for _, s := range r.Servers {
+		out = fmt.Appendf(out, "nameserver %s\n", s)
+	}
+	if len(r.Options) > 0 {
+		out = fmt.Appendf(out, "options %s\n", strings.Join(r.Options, " "))
+	}
+	return out, nil
 }
 
 func hostResolv() ([]byte, error) {

@@ -35,7 +35,7 @@ func furnish(p sandbox.Plan, s *scratch) error {
 	}
 	defer root.Close()
 	t := &tree{root, p.IDMap}
-	if err := t.devices(s.path("dev")); err != nil {
+	if err := t.devices(s.path("dev"), p.Devices); err != nil {
 		return fmt.Errorf("/dev: %w", err)
 	}
 	taken := map[string]bool{}
@@ -100,7 +100,7 @@ func (t *tree) mount(m sandbox.Mount) error {
 // devices makes a fresh /dev, whatever the image has there, with the devices
 // that do nothing to the host. It is put together on the scratch and bound by
 // libcontainer, which otherwise furnishes /dev itself, at a high price.
-func (t *tree) devices(at string) error {
+func (t *tree) devices(at string, asked []sandbox.Device) error {
 	// No NODEV here: this is where the device nodes are.
 	dev, err := newMount("tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC|unix.MOUNT_ATTR_STRICTATIME,
 		t.owned("mode=755", "size=64k"))
@@ -116,6 +116,9 @@ func (t *tree) devices(at string) error {
 		if err = errors.Join(err, unix.Fchmodat(d, name, 0o666, 0), t.own(dev, name)); err != nil {
 			return fmt.Errorf("make %s: %w", n.Path, err)
 		}
+	}
+	if err := t.askedDevices(dev, asked); err != nil {
+		return err
 	}
 	for _, l := range [][2]string{{"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"},
 		{"/proc/self/fd/2", "stderr"}, {"pts/ptmx", "ptmx"}} {
@@ -140,6 +143,20 @@ func (t *tree) devices(at string) error {
 	}
 	defer shm.Close()
 	return errors.Join(attach(dev, at), attach(pts, path.Join(at, "pts")), attach(shm, path.Join(at, "shm")))
+}
+
+// askedDevices makes the nodes of the host's devices that the plan names. They
+// belong to the container's root; who else may use them is up to it.
+func (t *tree) askedDevices(dev *os.File, asked []sandbox.Device) error {
+	kinds := map[string]uint32{"c": unix.S_IFCHR, "b": unix.S_IFBLK}
+	for _, a := range asked {
+		name := path.Base(a.Target)
+		err := unix.Mknodat(int(dev.Fd()), name, kinds[a.Type], int(unix.Mkdev(uint32(a.Major), uint32(a.Minor))))
+		if err = errors.Join(err, unix.Fchmodat(int(dev.Fd()), name, 0o660, 0), t.own(dev, name)); err != nil {
+			return fmt.Errorf("make %s: %w", a.Target, err)
+		}
+	}
+	return nil
 }
 
 // attach mounts m at a path of the scratch, where nobody else makes names.

@@ -95,7 +95,7 @@ func TestDeviceProgram(t *testing.T) {
 	if got := read(other); got != "allowed" {
 		t.Skipf("%s cannot be read here at all", other)
 	}
-	if err := setDevicesV2(dir, resources(sandbox.DefaultLimits()).Devices); err != nil {
+	if err := setDevicesV2(dir, resources(sandbox.Plan{Limits: sandbox.DefaultLimits()}).Devices); err != nil {
 		t.Fatal(err)
 	}
 	for dev, want := range map[string]string{"/dev/zero": "allowed", "/dev/urandom": "allowed", other: "refused"} {
@@ -117,7 +117,7 @@ func TestDeviceProgram(t *testing.T) {
 }
 
 func TestDeviceRulesOfOneForm(t *testing.T) {
-	rules := resources(sandbox.DefaultLimits()).Devices
+	rules := resources(sandbox.Plan{Limits: sandbox.DefaultLimits()}).Devices
 	if _, err := allowedDevices(rules); err != nil {
 		t.Fatal(err)
 	}
