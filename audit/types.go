@@ -20,10 +20,12 @@ const (
 	RunStart  Type = "run.start"
 	RunExec   Type = "run.exec"
 	RunOOM    Type = "run.oom"
-	RunAnchor Type = "run.anchor"
-	RunExit   Type = "run.exit"
-	RunLost   Type = "run.lost"
-	RunSeal   Type = "run.seal"
+	// RunDeniedSyscalls comes with run.exit if there was anything to say.
+	RunDeniedSyscalls Type = "run.denied_syscalls"
+	RunAnchor         Type = "run.anchor"
+	RunExit           Type = "run.exit"
+	RunLost           Type = "run.lost"
+	RunSeal           Type = "run.seal"
 
 	ContainerCreate Type = "container.create"
 	ContainerRename Type = "container.rename"
@@ -148,6 +150,19 @@ type OOM struct {
 	// Kills is the number of kills so far, Limit the memory limit in bytes.
 	Kills int64 `json:"kills"`
 	Limit int64 `json:"limit,omitempty"`
+}
+
+// DeniedSyscalls says which system calls were refused to the run.
+type DeniedSyscalls struct {
+	Syscalls []DeniedSyscall `json:"syscalls"`
+}
+
+// DeniedSyscall is one of them, by the kernel's name.
+type DeniedSyscall struct {
+	Name  string    `json:"name"`
+	Count uint64    `json:"count"`
+	First time.Time `json:"first"`
+	Last  time.Time `json:"last"`
 }
 
 // Usage is what a run consumed.

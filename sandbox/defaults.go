@@ -34,7 +34,7 @@ const (
 	// build accepts. The digest is written out here, not computed: a change
 	// of the filter is a change of the floor and takes two edits.
 	SeccompProfile = "default"
-	SeccompDigest  = "sha256:66b6de47e20368d0370a81b9ea4ab9af4ed85728552f36e7b28d3b833b8c40df"
+	SeccompDigest  = "sha256:fbaeb69f49542d90e40a3859c7c98f74ea4bd6ab76e7615acb1c44891ebd7738"
 )
 
 // DefaultRlimits returns the resource limits of a plan whose request sets none.

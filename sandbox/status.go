@@ -74,6 +74,8 @@ type Exit struct {
 	Started  time.Time `json:"started"`
 	Finished time.Time `json:"finished"`
 	Usage    Usage     `json:"usage"`
+	// DeniedSyscalls are the calls that were refused, the most frequent first.
+	DeniedSyscalls []DeniedSyscall `json:"denied_syscalls,omitempty"`
 }
 
 // Status is a container's state as its monitor last wrote it.

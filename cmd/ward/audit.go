@@ -145,6 +145,7 @@ func summary(e audit.Entry) string {
 		Rule, Cause, Stage, Name, Glob, Phase string
 		Kills, Chunks, Bytes, Dropped         int64
 		PID                                   int
+		Syscalls                              []audit.DeniedSyscall
 	}
 	if err := json.Unmarshal(e.Data, &d); err != nil && len(e.Data) > 0 {
 		return string(e.Data)
@@ -164,6 +165,12 @@ func summary(e audit.Entry) string {
 		return s
 	case audit.RunOOM:
 		return fmt.Sprintf("%d killed for want of memory", d.Kills)
+	case audit.RunDeniedSyscalls:
+		var all []string
+		for _, s := range d.Syscalls {
+			all = append(all, fmt.Sprintf("%s %d", s.Name, s.Count))
+		}
+		return "refused: " + strings.Join(all, ", ")
 	case audit.RunAnchor, audit.RunSeal:
 		if d.Dropped > 0 {
 			return fmt.Sprintf("output: %d bytes kept, %d more dropped at the limit", d.Bytes, d.Dropped)

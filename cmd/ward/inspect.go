@@ -10,6 +10,7 @@ import (
 
 	"github.com/ward-project/ward/internal/engine"
 	"github.com/ward-project/ward/internal/fault"
+	"github.com/ward-project/ward/sandbox"
 )
 
 func newInspect(a *app) *cobra.Command {
@@ -137,8 +138,10 @@ func containerDetails(eng *engine.Engine, c engine.Container) (any, error) {
 		st["Pid"] = s.PID
 	}
 	var usage any
+	denied := []sandbox.DeniedSyscall{}
 	if s.Exit != nil {
 		st["ExitCode"], st["OOMKilled"], st["Error"], usage = s.Exit.Code, s.Exit.OOMKilled, s.Exit.Error, s.Exit.Usage
+		denied = append(denied, s.Exit.DeniedSyscalls...)
 	}
 	return map[string]any{
 		"Id": c.ID, "Name": "/" + c.Name, "Created": c.Created.Format(time.RFC3339Nano),
@@ -154,6 +157,6 @@ func containerDetails(eng *engine.Engine, c engine.Container) (any, error) {
 			"CapAdd": plan.Process.Capabilities, "ReadonlyRootfs": !plan.Root.Writable, "AutoRemove": c.Remove,
 			"MaskedPaths": plan.MaskedPaths, "ReadonlyPaths": plan.ReadonlyPaths,
 		},
-		"Mounts": plan.Mounts, "ImageDigest": c.Digest, "MonitorPid": s.MonitorPID, "Usage": usage, "Plan": json.RawMessage(encoded),
+		"Mounts": plan.Mounts, "ImageDigest": c.Digest, "MonitorPid": s.MonitorPID, "Usage": usage, "DeniedSyscalls": denied, "Plan": json.RawMessage(encoded),
 	}, nil
 }

@@ -1,7 +1,6 @@
 package launcher
 
 import (
-	"fmt"
 	"path/filepath"
 	"slices"
 
@@ -11,7 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ward-project/ward/sandbox"
-	"github.com/ward-project/ward/sandbox/profile"
 )
 
 // cgroupParent is where every container's cgroup is, in each hierarchy.
@@ -19,12 +17,10 @@ const cgroupParent = "/" + sandbox.CgroupParent
 
 // containerConfig translates a checked plan into libcontainer's terms. It
 // adds nothing a plan could not also lack: namespaces, fresh kernel file
-// systems and the empty inheritable and ambient sets are for all.
+// systems and the empty inheritable and ambient sets are for all. The filter
+// is not in it: the stage installs that (stage.go), and this program's init
+// does not go on without a stage.
 func containerConfig(p sandbox.Plan, s *scratch) (*configs.Config, error) {
-	seccomp, err := seccompConfig(p.Seccomp)
-	if err != nil {
-		return nil, err
-	}
 	rlimits, err := clampedRlimits(p.Process.Rlimits)
 	if err != nil {
 		return nil, err
@@ -49,7 +45,6 @@ func containerConfig(p sandbox.Plan, s *scratch) (*configs.Config, error) {
 			Permitted: p.Process.Capabilities,
 			Effective: p.Process.Capabilities,
 		},
-		Seccomp:       seccomp,
 		Rlimits:       rlimits,
 		MaskPaths:     p.MaskedPaths,
 		ReadonlyPaths: p.ReadonlyPaths,
@@ -151,41 +146,4 @@ func innerMounts(p sandbox.Plan, s *scratch) []*configs.Mount {
 		return append(all, m("cgroup", "/sys/fs/cgroup", shared))
 	}
 	return append(all, bind("cgroup", "/sys/fs/cgroup", shared))
-}
-
-// seccompConfig translates the profile the plan names. The floor has matched
-// name and digest already; this matches them against the data itself.
-func seccompConfig(want sandbox.Seccomp) (*configs.Seccomp, error) {
-	p := profile.Default()
-	if want.Profile != p.Name || want.Digest != profile.Digest() {
-		return nil, fmt.Errorf("seccomp profile %q is not this launcher's", want.Profile)
-	}
-	ops := map[profile.Op]configs.Operator{
-		profile.Equal: configs.EqualTo, profile.GreaterEqual: configs.GreaterThanOrEqualTo,
-		profile.MaskedEqual: configs.MaskEqualTo,
-	}
-	// No architectures: the native one alone.
-	out := &configs.Seccomp{DefaultAction: configs.Errno, DefaultErrnoRet: &p.DefaultErrno}
-	for _, r := range p.Rules {
-		var args []*configs.Arg
-		for _, a := range r.Args {
-			arg := &configs.Arg{Index: a.Index, Op: ops[a.Op], Value: a.Value}
-			if a.Op == profile.MaskedEqual {
-				arg.Value, arg.ValueTwo = a.Mask, a.Value
-			}
-			args = append(args, arg)
-		}
-		for _, name := range r.Names {
-			call := &configs.Syscall{Name: name, Action: configs.Allow, Args: args}
-			if r.Action == profile.Refuse {
-				if r.Errno == p.DefaultErrno && len(args) == 0 {
-					continue // the default says the same; libseccomp refuses the repetition
-				}
-				errno := r.Errno
-				call.Action, call.ErrnoRet = configs.Errno, &errno
-			}
-			out.Syscalls = append(out.Syscalls, call)
-		}
-	}
-	return out, nil
 }

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/opencontainers/runc/libcontainer"
@@ -22,12 +21,14 @@ type container struct {
 	init    *libcontainer.Process
 	pid     int
 	cgroups map[string]string
-	// gate is the fifo whose opening lets the payload go.
-	gate string
+	stage   *stage
+	// listener is where the payload's refused calls are answered.
+	listener *os.File
 }
 
 // prepare has libcontainer make the container of plan and stop before its
-// payload: namespaces, mounts, limits, capabilities and filter are then set.
+// payload: namespaces, mounts, limits, capabilities and filter are then set,
+// and the stage waits at its gate.
 func prepare(p sandbox.Plan, s *scratch, io *pipes) (*container, error) {
 	config, err := containerConfig(p, s)
 	if err != nil {
@@ -42,6 +43,10 @@ func prepare(p sandbox.Plan, s *scratch, io *pipes) (*container, error) {
 	if err := cgroupTree(p, s); err != nil {
 		return nil, errors.Join(err, ct.Destroy())
 	}
+	st, err := newStage(p.Seccomp)
+	if err != nil {
+		return nil, errors.Join(err, ct.Destroy())
+	}
 	init := &libcontainer.Process{
 		Init:             true,
 		Args:             p.Process.Args,
@@ -53,20 +58,21 @@ func prepare(p sandbox.Plan, s *scratch, io *pipes) (*container, error) {
 		Stdin:            io.stdin,
 		Stdout:           io.stdout,
 		Stderr:           io.stderr,
-		ExtraFiles:       []*os.File{io.executed}, // initExecuted
 	}
+	st.outfit(init)
 	err = ct.Start(init)
 	io.closePayloadEnds()
+	st.started()
 	if err != nil {
 		if reason := missing(); reason != nil {
 			err = reason
 		} else {
-			err = startError(err, p.Process.Args[0])
+			err = fault.Wrap(fault.Unavailable, "launch.container", fmt.Errorf("start container: %w", err), "")
 		}
 		return nil, errors.Join(err, ct.Destroy())
 	}
-	c := &container{ct: ct, init: init, gate: s.path("state", p.Container, "exec.fifo")}
-	if err := c.inspect(); err != nil {
+	c := &container{ct: ct, init: init, stage: st}
+	if err := c.inspect(s.path("state", p.Container, "exec.fifo"), p.Process.Args[0]); err != nil {
 		return nil, errors.Join(err, c.destroy())
 	}
 	return c, nil
@@ -86,7 +92,8 @@ func withHome(env []string) []string {
 	return append(slices.Clone(env), "HOME=/")
 }
 
-func (c *container) inspect() error {
+// inspect lets init execute the stage and learns what the monitor needs.
+func (c *container) inspect(fifo, arg0 string) error {
 	var err error
 	if c.pid, err = c.init.Pid(); err != nil {
 		return err
@@ -96,9 +103,14 @@ func (c *container) inspect() error {
 		return fmt.Errorf("container state: %w", err)
 	}
 	c.cgroups = state.CgroupPaths
-	// The monitor has no capability to open it against its mode. Nobody else
-	// can reach it: it is on the scratch, which the container has left.
-	return os.Chmod(c.gate, 0o666)
+	// Without blocking: an init that died meanwhile would never open its end.
+	gate, err := os.OpenFile(fifo, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer gate.Close()
+	c.listener, err = c.stage.arrived(c.pid, arg0)
+	return err
 }
 
 // destroy kills what runs and removes the cgroups.
@@ -120,17 +132,6 @@ func groups(ids []uint32) []int {
 		out = append(out, int(id))
 	}
 	return out
-}
-
-// startError tells a payload that cannot be executed from a container that
-// cannot be made. libcontainer carries init's errors as text; the text matched
-// here is exec.LookPath's, as this program's own init wrote it.
-func startError(err error, arg0 string) error {
-	_, cause, found := strings.Cut(err.Error(), "error during container init: exec: "+strconv.Quote(arg0)+": ")
-	if found {
-		return execError(arg0, cause)
-	}
-	return fault.Wrap(fault.Unavailable, "launch.container", fmt.Errorf("start container: %w", err), "")
 }
 
 // execError classifies the reason for which arg0 was not executed.

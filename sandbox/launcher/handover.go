@@ -27,8 +27,8 @@ type handover struct {
 	Memory       int64             `json:"memory"`
 	Output       int64             `json:"output"`
 	Cgroups      map[string]string `json:"cgroups"`
-	// Gate is the fifo whose opening lets the payload go.
-	Gate string `json:"gate"`
+	// Seccomp is the filter by which refused calls are answered.
+	Seccomp sandbox.Seccomp `json:"seccomp"`
 	// PID is the payload's here; HostPID and MonitorPID are the host's.
 	PID        int `json:"pid"`
 	HostPID    int `json:"host_pid"`
@@ -41,14 +41,18 @@ type handover struct {
 	FromStdout int `json:"from_stdout"`
 	FromStderr int `json:"from_stderr"`
 	FromExec   int `json:"from_exec"`
+	// Gate lets the payload go by one byte; Listener is its filter's.
+	Gate     int `json:"gate"`
+	Listener int `json:"listener"`
 }
 
 func handOver(p sandbox.Plan, s *scratch, io *pipes, c *container, host *hostProc) (*handover, error) {
 	h := &handover{
 		Container: p.Container, Run: p.Run, Start: p.Start, ContainerDir: p.Host.ContainerDir, RuntimeDir: p.Host.RuntimeDir, AuditDir: p.Host.AuditDir,
-		Arg0: p.Process.Args[0], Memory: p.Limits.Memory, Output: p.Limits.Output, Cgroups: c.cgroups, Gate: c.gate, PID: c.pid,
+		Arg0: p.Process.Args[0], Memory: p.Limits.Memory, Output: p.Limits.Output, Cgroups: c.cgroups, Seccomp: p.Seccomp, PID: c.pid,
 		CallerIn: -1, CallerOut: given(sandbox.FDStdout), CallerErr: given(sandbox.FDStderr),
-		ToStdin: -1, FromStdout: fd(io.fromStdout), FromStderr: fd(io.fromStderr), FromExec: fd(io.fromExec),
+		ToStdin: -1, FromStdout: fd(io.fromStdout), FromStderr: fd(io.fromStderr), FromExec: fd(c.stage.fromExec),
+		Gate: fd(c.stage.gate), Listener: fd(c.listener),
 	}
 	if io.toStdin != nil {
 		h.ToStdin, h.CallerIn = fd(io.toStdin), given(sandbox.FDStdin)
@@ -67,7 +71,7 @@ func fd(f *os.File) int { return int(f.Fd()) }
 
 // descriptors are those that the monitor keeps.
 func (h *handover) descriptors() []int {
-	all := []int{sandbox.FDControl, sandbox.FDLock, h.FromStdout, h.FromStderr, h.FromExec}
+	all := []int{sandbox.FDControl, sandbox.FDLock, h.FromStdout, h.FromStderr, h.FromExec, h.Gate, h.Listener}
 	for _, n := range []int{h.CallerIn, h.CallerOut, h.CallerErr, h.ToStdin} {
 		if n >= 0 {
 			all = append(all, n)

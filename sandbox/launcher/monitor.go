@@ -1,7 +1,6 @@
 package launcher
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,6 +35,7 @@ type monitor struct {
 	pidfd   int
 	started time.Time
 	streams []*stream
+	denied  *denials
 
 	server *server
 	done   chan struct{} // closed when exit is set
@@ -95,6 +95,12 @@ func (m *monitor) run() error {
 	m.output.Limit(m.Output)
 	m.actor = audit.Caller()
 	m.actor.PID = m.MonitorPID
+	if m.denied, err = newDenials(m.Seccomp); err != nil {
+		return err
+	}
+	if err := m.denied.adopt(m.Listener); err != nil {
+		return fmt.Errorf("listener: %w", err)
+	}
 	if m.server, err = listen(m); err != nil {
 		return err
 	}
@@ -131,12 +137,11 @@ func (m *monitor) createOutput() (*audit.Output, error) {
 
 // letGo opens the gate and returns once the payload has been executed.
 func (m *monitor) letGo() error {
-	// Without blocking: an init that died meanwhile would never open its end.
-	gate, err := os.OpenFile(m.Gate, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
+	gate := os.NewFile(uintptr(m.Gate), "gate")
+	defer gate.Close()
+	if _, err := gate.Write([]byte{1}); err != nil && !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.ECONNRESET) {
 		return err
 	}
-	defer gate.Close()
 	fromExec := os.NewFile(uintptr(m.FromExec), "executed")
 	defer fromExec.Close()
 	said, err := io.ReadAll(io.LimitReader(fromExec, 4096))
@@ -144,7 +149,7 @@ func (m *monitor) letGo() error {
 		return err
 	}
 	if len(said) > 0 {
-		return execError(m.Arg0, string(bytes.TrimSpace(said)))
+		return stageError(m.Arg0, said)
 	}
 	// End of file without a word: executed, or killed before it could speak.
 	// The latter shows in the exit, as for a payload killed at once.
@@ -180,6 +185,7 @@ func (m *monitor) finish(status unix.WaitStatus) error {
 		m.exit.Code = status.ExitStatus()
 	}
 	m.exit.Usage = readUsage(m.Cgroups)
+	m.exit.DeniedSyscalls = m.denied.list()
 	m.exit.OOMKilled = m.exit.Signal == int(unix.SIGKILL) && m.exit.Usage.OOMKills > 0
 	var problems []error
 	problems = append(problems, m.drain())
@@ -216,6 +222,9 @@ func (m *monitor) recordExit() error {
 	var batch []audit.Record
 	if e.Usage.OOMKills > 0 {
 		batch = append(batch, record(audit.RunOOM, audit.OOM{Kills: int64(e.Usage.OOMKills), Limit: m.Memory}))
+	}
+	if len(e.DeniedSyscalls) > 0 {
+		batch = append(batch, record(audit.RunDeniedSyscalls, recordedDenials(e.DeniedSyscalls)))
 	}
 	batch = append(batch,
 		record(audit.RunAnchor, anchor),

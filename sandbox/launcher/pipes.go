@@ -9,23 +9,19 @@ import (
 	"github.com/ward-project/ward/sandbox"
 )
 
-// pipes are the payload's standard streams and the launcher's wire to its
-// execve. The payload never gets a descriptor of the host's: inherited ones
+// pipes are the payload's standard streams. The payload never gets a descriptor of the host's: inherited ones
 // show host paths in /proc/self/fd and can be reopened (CVE-2016-9962 class).
 type pipes struct {
 	// the payload's ends
 	stdin, stdout, stderr *os.File
-	// executed is open in the container's init until its execve succeeds;
-	// over it init says why it did not.
-	executed *os.File
 	// the monitor's ends
-	toStdin, fromStdout, fromStderr, fromExec *os.File
+	toStdin, fromStdout, fromStderr *os.File
 }
 
 func newPipes(p sandbox.Plan) (*pipes, error) {
 	var ps pipes
 	for _, pair := range []struct{ r, w **os.File }{
-		{&ps.stdin, &ps.toStdin}, {&ps.fromStdout, &ps.stdout}, {&ps.fromStderr, &ps.stderr}, {&ps.fromExec, &ps.executed},
+		{&ps.stdin, &ps.toStdin}, {&ps.fromStdout, &ps.stdout}, {&ps.fromStderr, &ps.stderr},
 	} {
 		var err error
 		if *pair.r, *pair.w, err = os.Pipe(); err != nil {
@@ -52,7 +48,7 @@ func newPipes(p sandbox.Plan) (*pipes, error) {
 // closePayloadEnds closes what only the container may hold: an end kept here
 // would keep the streams from ever ending.
 func (ps *pipes) closePayloadEnds() {
-	closeFiles([]*os.File{ps.stdin, ps.stdout, ps.stderr, ps.executed})
+	closeFiles([]*os.File{ps.stdin, ps.stdout, ps.stderr})
 }
 
 // given returns the caller's descriptor fd, or -1 if it is the null device,

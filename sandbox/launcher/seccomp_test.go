@@ -1,12 +1,18 @@
 package launcher_test
 
 import (
+	"encoding/json"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/ward-project/ward/audit"
+	"github.com/ward-project/ward/sandbox"
 )
 
 // TestSeccomp runs a prober in a container and compares every answer.
@@ -35,7 +41,23 @@ func TestSeccomp(t *testing.T) {
 		"quotactl": eperm, "personality(ADDR_NO_RANDOMIZE)": enosys, "personality(query)": ok, "vmsplice of 1023": ebadf,
 		"uselib": enosys, "no such call": enosys, "getpid": ok,
 	}
-	res := r.run(r.plan("/bin/prober"))
+	// What the report must say: exactly what was refused, but for clone3, which
+	// every program tries.
+	denials := map[string]uint64{
+		"unshare": 1, "clone": 2, "setns": 1, "mount": 1, "umount2": 1, "pivot_root": 1, "chroot": 1, "fsopen": 1, "open_tree": 1,
+		"move_mount": 1, "mount_setattr": 1, "socket": 4, "keyctl": 1, "add_key": 1, "bpf": 1, "io_uring_setup": 1,
+		"userfaultfd": 1, "perf_event_open": 1, "open_by_handle_at": 1, "fanotify_init": 1, "init_module": 1, "kexec_load": 1,
+		"reboot": 1, "syslog": 1, "settimeofday": 1, "sethostname": 1, "iopl": 1, "quotactl": 1, "personality": 1, "uselib": 1,
+		"syscall_4000": 1,
+	}
+	p := r.plan("/bin/prober")
+	began := time.Now()
+	res := r.run(p)
+	for _, s := range res.exit.DeniedSyscalls {
+		if s.First.Before(began.Add(-time.Second)) || s.Last.Before(s.First) || s.Last.After(time.Now()) {
+			t.Errorf("%s: from %v to %v", s.Name, s.First, s.Last)
+		}
+	}
 	for line := range strings.Lines(res.out) {
 		name, got, _ := strings.Cut(strings.TrimSpace(line), ": ")
 		if want[name] != got {
@@ -45,5 +67,45 @@ func TestSeccomp(t *testing.T) {
 	}
 	if len(want) > 0 {
 		t.Errorf("not tried: %v (exit %+v)", want, res.exit)
+	}
+	reported(t, res.exit, denials)
+	r.recorded(t, p.Run, denials)
+}
+
+func reported(t *testing.T, exit sandbox.Exit, want map[string]uint64) {
+	t.Helper()
+	got := map[string]uint64{}
+	for _, s := range exit.DeniedSyscalls {
+		got[s.Name] = s.Count
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("reported as denied: %v, not %v", got, want)
+	}
+}
+
+// recorded compares the denied calls of a run's record in the audit log.
+func (r *rig) recorded(t *testing.T, run string, want map[string]uint64) {
+	t.Helper()
+	var all []audit.DeniedSyscalls
+	err := audit.Read(r.auditDir(), 0, func(e audit.Entry) error {
+		if e.Run != run || e.Type != audit.RunDeniedSyscalls {
+			return nil
+		}
+		var d audit.DeniedSyscalls
+		err := json.Unmarshal(e.Data, &d)
+		all = append(all, d)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]uint64{}
+	for _, d := range all {
+		for _, s := range d.Syscalls {
+			got[s.Name] = s.Count
+		}
+	}
+	if !maps.Equal(got, want) || len(all) > 1 {
+		t.Errorf("on record: %v, not %v", got, want)
 	}
 }

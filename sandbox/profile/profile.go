@@ -34,10 +34,16 @@ type Op string
 // The comparisons.
 const (
 	Equal        Op = "=="
+	NotEqual     Op = "!="
+	Greater      Op = ">"
 	GreaterEqual Op = ">="
+	Less         Op = "<"
+	LessEqual    Op = "<="
 	// MaskedEqual compares the argument's bits under Mask.
 	MaskedEqual Op = "&=="
 )
+
+var ops = []Op{Equal, NotEqual, Greater, GreaterEqual, Less, LessEqual, MaskedEqual}
 
 // Arg is a condition on argument number Index of a call.
 type Arg struct {
@@ -54,7 +60,10 @@ type Rule struct {
 	Names  []string `json:"names"`
 	Action Action   `json:"action"`
 	// Errno is what a refused call returns.
-	Errno uint  `json:"errno,omitempty"`
+	Errno uint `json:"errno,omitempty"`
+	// Quiet refusals are answered by the kernel alone and appear in no report:
+	// for what every program tries and then does without.
+	Quiet bool  `json:"quiet,omitempty"`
 	Args  []Arg `json:"args,omitempty"`
 }
 

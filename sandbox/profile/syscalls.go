@@ -122,7 +122,9 @@ var refused = []Rule{
 	refuse("user namespaces give a container the kernel's privileged code paths (CVE-2022-0185)", eperm, "clone",
 		Arg{Index: 0, Op: MaskedEqual, Mask: cloneNewUser, Value: cloneNewUser}),
 	refuse("new or other namespaces", eperm, "unshare setns"),
-	refuse("its flags are behind a pointer, which no filter can read; libc falls back to clone", enosys, "clone3"),
+	// Quiet: libc tries it for every thread and every process before clone.
+	{Why: "its flags are behind a pointer, which no filter can read; libc falls back to clone",
+		Names: []string{"clone3"}, Action: Refuse, Errno: enosys, Quiet: true},
 	refuse("mounting, old and new interface", eperm, `mount umount2 pivot_root fsopen fsconfig fsmount fspick move_mount
 		open_tree mount_setattr`),
 	refuse("changing the root leaves the masked paths behind", eperm, "chroot"),
