@@ -10,8 +10,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -132,3 +134,37 @@ func (l *Lock) File() *os.File { return l.f }
 
 // Unlock releases the lock unless another process inherited its descriptor.
 func (l *Lock) Unlock() error { return l.f.Close() }
+
+// DirSize is the sum of the sizes of the files below dir, each counted once
+// however many names it has. What goes away meanwhile is not counted; no link
+// is followed.
+func DirSize(dir string) (int64, error) {
+	seen := map[[2]uint64]bool{}
+	var sum int64
+	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil {
+			// A container can make names too deep to be opened by their path.
+			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENAMETOOLONG) {
+				return nil
+			}
+			return err
+		}
+		if !d.Type().IsRegular() {
+			return nil
+		}
+		info, err := d.Info()
+		if err != nil {
+			return nil
+		}
+		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 {
+			key := [2]uint64{st.Dev, st.Ino}
+			if seen[key] {
+				return nil
+			}
+			seen[key] = true
+		}
+		sum += info.Size()
+		return nil
+	})
+	return sum, err
+}
