@@ -39,6 +39,9 @@ const (
 	ImageRemove Type = "image.remove"
 	ImageSign   Type = "image.sign"
 
+	VolumeCreate Type = "volume.create"
+	VolumeRemove Type = "volume.remove"
+
 	TrustAdd     Type = "trust.add"
 	TrustRemove  Type = "trust.remove"
 	KeyGenerate  Type = "key.generate"
@@ -110,6 +113,8 @@ type Intent struct {
 	// EnvNames are the names of the environment variables; values never enter
 	// the log.
 	EnvNames []string `json:"env_names,omitempty"`
+	// Mounted are the images mounted in it, each verified like Image.
+	Mounted []Image `json:"mounted,omitempty"`
 }
 
 // Denied says that a request was refused and by what.
@@ -254,6 +259,16 @@ type ImageEvent struct {
 	// KeyID is image.sign's key, Format its signature format.
 	KeyID  string `json:"key_id,omitempty"`
 	Format string `json:"format,omitempty"`
+}
+
+// VolumeEvent is the data of the volume.* records, which come before what they
+// say: a volume that is not there after a volume.create was never made.
+type VolumeEvent struct {
+	Name   string            `json:"name"`
+	Driver string            `json:"driver"`
+	Labels map[string]string `json:"labels,omitempty"`
+	// Container is the one it is made or removed for, if any.
+	Container string `json:"container,omitempty"`
 }
 
 // TrustEvent is the data of the trust.* and key.generate records.

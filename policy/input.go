@@ -115,12 +115,20 @@ type User struct {
 
 // Mount is one mount on top of the fixed ones.
 type Mount struct {
-	// Type is "bind" or "tmpfs".
+	// Type is "bind", "tmpfs", "volume" or "image".
 	Type string `json:"type"`
+	// Name is a volume's name, or the full reference of a mounted image.
+	Name string `json:"name"`
 	// Source is a bind's host path, absolute, symbolic links resolved.
-	Source   string `json:"source"`
+	Source string `json:"source"`
+	// Checksum is a mounted image's digest. Verified says that it was verified
+	// under the trust policies, as the image that runs was.
+	Checksum string `json:"checksum"`
+	Verified bool   `json:"verified"`
 	Target   string `json:"target"`
 	ReadOnly bool   `json:"read_only"`
+	// Exec says that programs may be executed from it.
+	Exec bool `json:"exec"`
 }
 
 // Sysctl is one kernel setting.

@@ -105,10 +105,14 @@ func (f Floor) rlimits(p Plan) error {
 }
 
 func (f Floor) root(p Plan) error {
-	if n := len(p.Root.Layers); n == 0 || n > maxLayers {
+	return checkLayers(p.Root.Layers)
+}
+
+func checkLayers(layers []Layer) error {
+	if n := len(layers); n == 0 || n > maxLayers {
 		return below("layers", fmt.Sprintf("an image of %d layers cannot be run", n), "")
 	}
-	for _, l := range p.Root.Layers {
+	for _, l := range layers {
 		if err := cleanPath(l.Path); err != nil || l.Path == "/" {
 			return below("layers", fmt.Sprintf("layer directory %q is not an absolute, clean path below /", l.Path), "")
 		}
@@ -119,60 +123,6 @@ func (f Floor) root(p Plan) error {
 	return nil
 }
 
-// kernelTrees are mounted by the launcher. A mount over, under or above them
-// could show the payload a false /proc or uncover a masked path
-// (CVE-2019-16884, CVE-2019-19921, CVE-2023-28642, CVE-2025-52881).
-var kernelTrees = []string{"/proc", "/sys", "/dev"}
-
-func (f Floor) mounts(p Plan) error {
-	if len(p.Mounts) > maxMounts {
-		return below("size", fmt.Sprintf("more than %d mounts", maxMounts), "")
-	}
-	seen := map[string]bool{}
-	for _, m := range p.Mounts {
-		if err := cleanPath(m.Target); err != nil {
-			return below("mounts", fmt.Sprintf("mount target %q %v", m.Target, err), "")
-		}
-		for _, tree := range kernelTrees {
-			if within(m.Target, tree) || within(tree, m.Target) {
-				return below("mounts", fmt.Sprintf("mount target %q is in the way of %s", m.Target, tree), "choose another target")
-			}
-		}
-		if seen[m.Target] {
-			return below("mounts", fmt.Sprintf("two mounts have the target %q", m.Target), "")
-		}
-		seen[m.Target] = true
-		switch m.Type {
-		case MountBind:
-			if err := cleanPath(m.Source); err != nil || m.Size != 0 || m.Mode != 0 {
-				return below("mounts", fmt.Sprintf("bind source %q is not an absolute, clean path alone", m.Source), "")
-			}
-			if tree := forbiddenSource(p, m.Source); tree != "" {
-				return below("mounts", fmt.Sprintf("bind source %q would show the container %s", m.Source, tree), "bind a directory of your data instead")
-			}
-		case MountTmpfs:
-			if m.Source != "" || m.Size <= 0 || m.Size > maxMemory || m.Mode > 0o1777 {
-				return below("mounts", fmt.Sprintf("the tmpfs at %q needs a finite size and no source", m.Target), "")
-			}
-		default:
-			return below("mounts", fmt.Sprintf("mount type %q is not known", string(m.Type)), "")
-		}
-	}
-	return nil
-}
-
-// forbiddenSource returns the tree a bind of source would show, or "". The
-// host's own /proc and /sys have no masks on them and show the monitor; what
-// ward keeps of the run, and its log, are nobody's to mount.
-func forbiddenSource(p Plan, source string) string {
-	for _, tree := range []string{"/proc", "/sys", p.Host.ContainerDir, p.Host.RuntimeDir, p.Host.AuditDir} {
-		if within(source, tree) || within(tree, source) {
-			return tree
-		}
-	}
-	return ""
-}
-
 func (f Floor) host(p Plan) error {
 	for name, dir := range map[string]string{
 		"container": p.Host.ContainerDir, "runtime": p.Host.RuntimeDir, "audit": p.Host.AuditDir,
@@ -180,6 +130,9 @@ func (f Floor) host(p Plan) error {
 		if err := cleanPath(dir); err != nil || dir == "/" {
 			return below("host", fmt.Sprintf("%s directory %q is not an absolute, clean path below /", name, dir), "")
 		}
+	}
+	if dir := p.Host.VolumeDir; dir != "" && (cleanPath(dir) != nil || dir == "/") {
+		return below("host", fmt.Sprintf("volume directory %q is not an absolute, clean path below /", dir), "")
 	}
 	return nil
 }

@@ -97,32 +97,6 @@ type Layer struct {
 	Path string `json:"path"`
 }
 
-// MountType is what a Mount puts in place.
-type MountType string
-
-// The mounts a request can ask for. proc, sys and dev are the launcher's own.
-const (
-	MountBind  MountType = "bind"
-	MountTmpfs MountType = "tmpfs"
-)
-
-// Mount is one mount asked for by the request, on top of the fixed ones.
-// All are nosuid and nodev.
-type Mount struct {
-	Type MountType `json:"type"`
-	// Source is the host path of a bind, symbolic links already resolved.
-	Source string `json:"source,omitempty"`
-	// Target is absolute and clean, inside the container.
-	Target   string `json:"target"`
-	ReadOnly bool   `json:"read_only"`
-	// Exec allows executing from it.
-	Exec bool `json:"exec"`
-	// Size bounds a tmpfs, in bytes; never zero for a tmpfs.
-	Size int64 `json:"size,omitempty"`
-	// Mode is a tmpfs's permission bits.
-	Mode uint32 `json:"mode,omitempty"`
-}
-
 // Sysctl is a kernel setting of one of the container's own namespaces.
 type Sysctl struct {
 	Name  string `json:"name"`
@@ -205,4 +179,7 @@ type Host struct {
 	RuntimeDir string `json:"runtime_dir"`
 	// AuditDir is the audit log the launcher records in.
 	AuditDir string `json:"audit_dir"`
+	// VolumeDir is where named volumes are kept; empty if the container may
+	// have none.
+	VolumeDir string `json:"volume_dir,omitempty"`
 }

@@ -251,12 +251,12 @@ func newWait(a *app) *cobra.Command {
 }
 
 func newRm(a *app) *cobra.Command {
-	var force bool
+	var force, volumes bool
 	cmd := &cobra.Command{
 		Use: "rm [OPTIONS] CONTAINER [CONTAINER...]", Short: "Remove containers; their records stay", Args: atLeast(1, "a CONTAINER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.each(cmd, args, func(eng *engine.Engine, c engine.Container) error {
-				if err := eng.Remove(cmd.Context(), audit.Caller(), c, engine.RemoveOptions{Force: force}); err != nil {
+				if err := eng.Remove(cmd.Context(), audit.Caller(), c, engine.RemoveOptions{Force: force, Volumes: volumes}); err != nil {
 					return err
 				}
 				return say(cmd, c.Name)
@@ -264,6 +264,7 @@ func newRm(a *app) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "kill it first if it runs")
+	cmd.Flags().BoolVarP(&volumes, "volumes", "v", false, "and the volumes that nobody named")
 	return cmd
 }
 

@@ -22,7 +22,7 @@ var dockerFlags = strings.Fields(`annotation attach blkio-weight blkio-weight-de
 	health-start-period health-timeout init io-maxbandwidth io-maxiops ip ip6 ipc isolation kernel-memory
 	link link-local-ip log-driver log-opt mac-address memory-reservation memory-swappiness network-alias
 	no-healthcheck oom-kill-disable oom-score-adj pid platform privileged publish publish-all quiet restart
-	runtime shm-size sig-proxy storage-opt tty ulimit use-api-socket userns uts volume-driver volumes-from`)
+	runtime shm-size sig-proxy storage-opt tty ulimit use-api-socket userns uts`)
 
 var dockerShort = map[string]string{"t": "tty", "p": "publish", "P": "publish-all", "a": "attach", "c": "cpu-shares", "q": "quiet"}
 

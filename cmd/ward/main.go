@@ -93,6 +93,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(
 		newRun(a), newCreate(a), newStart(a), newRestart(a), newRename(a), newPs(a), newLogs(a), newStop(a), newKill(a), newWait(a), newRm(a), newInspect(a),
+		newVolume(a),
 		newPull(a), newPush(a), newImages(a), newRmi(a), newTag(a), newImport(a),
 		newKey(a), newSign(a), newVerify(a), newTrust(a), newPolicy(a), newAudit(a),
 		newRegistry(), newVersion(), newInfo(a),

@@ -21,11 +21,13 @@ import (
 // runFlags are Docker's flags of run, spelled as Docker spells them. Those
 // that are not here are refused by name (flagError), never ignored.
 type runFlags struct {
+	mountFlags
+
 	name, hostname, user, workdir, entrypoint, network, pull, stopSignal string
 	memory, memorySwap                                                   string
 	cpus                                                                 float64
 	pids                                                                 int64
-	env, envFiles, labels, volumes, mounts, tmpfs                        []string
+	env, envFiles, labels                                                []string
 	capAdd, capDrop, securityOpt                                         []string
 	readOnly, interactive, detach, remove                                bool
 	host                                                                 hostFlags
@@ -52,9 +54,7 @@ func (f *runFlags) register(cmd *cobra.Command) {
 	fs.StringArrayVarP(&f.env, "env", "e", nil, "set `NAME=VALUE`, or pass NAME on")
 	fs.StringArrayVar(&f.envFiles, "env-file", nil, "read variables from a `file`")
 	fs.StringArrayVarP(&f.labels, "label", "l", nil, "label the container `KEY=VALUE`")
-	fs.StringArrayVarP(&f.volumes, "volume", "v", nil, "bind a host directory: `SOURCE:TARGET[:ro]`")
-	fs.StringArrayVar(&f.mounts, "mount", nil, "mount `type=bind|tmpfs,source=…,target=…`")
-	fs.StringArrayVar(&f.tmpfs, "tmpfs", nil, "mount a tmpfs: `TARGET[:size=…,mode=…,exec,ro]`")
+	f.mountFlags.register(fs)
 	fs.StringArrayVar(&f.capAdd, "cap-add", nil, "ask for a capability")
 	fs.StringArrayVar(&f.capDrop, "cap-drop", nil, "give up a capability")
 	fs.StringArrayVar(&f.securityOpt, "security-opt", nil, "no-new-privileges, seccomp=default")

@@ -12,7 +12,8 @@ import (
 // error means that the question did not get as far as the policy.
 func (e *Engine) Check(ctx context.Context, req Request) (verify.Evidence, policy.Decision, error) {
 	req.Pull = PullNever
-	img, err := e.resolve(ctx, &attempt{e: e, req: req})
+	a := &attempt{e: e, req: req}
+	img, err := e.resolve(ctx, a)
 	if err != nil {
 		return verify.Evidence{}, policy.Decision{}, err
 	}
@@ -20,6 +21,11 @@ func (e *Engine) Check(ctx context.Context, req Request) (verify.Evidence, polic
 	if err != nil {
 		return ev, policy.Decision{}, err
 	}
+	a.img = img
+	if err := e.completeMounts(ctx, a); err != nil {
+		return ev, policy.Decision{}, err
+	}
+	req = a.req
 	id := newID()
 	draft, err := e.draft(ctx, req, img, id, id)
 	if err != nil {

@@ -96,6 +96,8 @@ type slot struct {
 	start int
 	// before is how the container was, if it was there already.
 	before *sandbox.Status
+	// release lets go of what was made for this container alone.
+	release func() error
 }
 
 // abandon gives up a slot whose run never began, with whatever a launcher that
@@ -108,7 +110,10 @@ func (s *slot) abandon() error {
 	case s.before != nil:
 		err = sandbox.WriteStatus(s.dir, *s.before)
 	default:
-		err = os.RemoveAll(s.dir)
+		if s.release != nil {
+			err = s.release()
+		}
+		err = errors.Join(err, os.RemoveAll(s.dir))
 	}
 	return errors.Join(err, s.lock.Unlock())
 }

@@ -145,6 +145,8 @@ func (e *Engine) unlessEnded(ctx context.Context, c Container, err error) error 
 type RemoveOptions struct {
 	// Force kills a container that runs first.
 	Force bool
+	// Volumes takes the volumes with it that nobody named.
+	Volumes bool
 }
 
 // Remove deletes a container that does not run. That it did is on record
@@ -163,6 +165,15 @@ func (e *Engine) Remove(ctx context.Context, actor audit.Actor, c Container, opt
 	if err != nil {
 		return err
 	}
+	if opt.Volumes && !c.Remove {
+		// Not while it could still be started; and nobody else is asked to.
+		if err := e.await(ctx, c); err != nil {
+			return err
+		}
+		if err := e.dropVolumes(ctx, actor, c); err != nil {
+			return err
+		}
+	}
 	return e.Discard(ctx, c)
 }
 
@@ -170,6 +181,11 @@ func (e *Engine) Remove(ctx context.Context, actor audit.Actor, c Container, opt
 func (e *Engine) Discard(ctx context.Context, c Container) error {
 	if err := e.await(ctx, c); err != nil {
 		return err
+	}
+	if c.Remove {
+		if err := e.dropVolumes(ctx, audit.Caller(), c); err != nil {
+			return err
+		}
 	}
 	if err := e.dispose(c.ID); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fault.Wrap(fault.Internal, "container.remove", err, "try again")
@@ -184,6 +200,11 @@ func (e *Engine) InUse(ctx context.Context) (map[string]string, error) {
 	used := make(map[string]string, len(all))
 	for _, c := range all {
 		used[c.Digest] = c.Name
+		for _, m := range c.Request.Mounts {
+			if m.Type == sandbox.MountImage {
+				used[m.Digest] = c.Name
+			}
+		}
 	}
 	return used, err
 }

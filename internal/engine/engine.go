@@ -106,6 +106,8 @@ type attempt struct {
 	// createOnly stops before anything is launched.
 	createOnly bool
 	img        images.Image
+	// mounted are the verified images it mounts, by digest.
+	mounted map[string]images.Image
 	// answer is set once a policy has answered.
 	answer policy.Decision
 }

@@ -47,7 +47,11 @@ func inputFor(req Request, img images.Image, ev verify.Evidence, p sandbox.Plan)
 		in.Run.Devices = append(in.Run.Devices, policy.Device{Source: d.Source, Target: d.Target, Access: d.Access})
 	}
 	for _, m := range p.Mounts {
-		in.Run.Mounts = append(in.Run.Mounts, policy.Mount{Type: string(m.Type), Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly})
+		in.Run.Mounts = append(in.Run.Mounts, policy.Mount{
+			Type: string(m.Type), Name: m.Name, Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly, Exec: m.Exec,
+			// The engine gets no further with an image that is not verified.
+			Checksum: m.Digest, Verified: m.Type == sandbox.MountImage && m.Digest != "",
+		})
 	}
 	return in
 }

@@ -53,6 +53,9 @@ func (l Layout) Images() string { return filepath.Join(l.Lib, "images") }
 // Audit is the audit log.
 func (l Layout) Audit() string { return filepath.Join(l.Lib, "audit") }
 
+// Volumes holds the named volumes.
+func (l Layout) Volumes() string { return filepath.Join(l.Lib, "volumes") }
+
 // Trust holds the trust policies, one YAML file each.
 func (l Layout) Trust() string { return filepath.Join(l.Etc, "trust.d") }
 

@@ -80,6 +80,9 @@ func (e *Engine) reapOne(ctx context.Context, id string) error {
 		}
 	}
 	if c.Remove && c.Status.Phase == sandbox.PhaseExited {
+		if err := e.dropVolumes(ctx, audit.Caller(), c); err != nil {
+			return err
+		}
 		return e.dispose(id)
 	}
 	return nil

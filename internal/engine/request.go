@@ -58,9 +58,14 @@ type Request struct {
 	CPUs   float64
 	PIDs   int64
 
-	Mounts  []sandbox.Mount
-	CapAdd  []string
-	CapDrop []string
+	Mounts []sandbox.Mount
+	// VolumesFrom names containers whose mounts it gets too: NAME[:ro].
+	VolumesFrom []string
+	// Anonymous are the volumes among Mounts that nobody named; the engine
+	// fills it in. They go with the container if it is asked to take them.
+	Anonymous []string
+	CapAdd    []string
+	CapDrop   []string
 	// Writable asks for a writable root file system.
 	Writable bool
 	// Seccomp is a profile's name; empty means "default".

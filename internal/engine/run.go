@@ -31,8 +31,6 @@ func (e *Engine) Run(ctx context.Context, req Request, io Stdio) (*Started, erro
 // pass is the whole gate. A request becomes a process here or nowhere, whether
 // its container is new, only made, or started again.
 func (e *Engine) pass(ctx context.Context, a *attempt, io Stdio) (*Started, error) {
-	req := a.req
-
 	// resolve: the name is read once; from here on there is only a digest.
 	img, err := e.resolve(ctx, a)
 	if err != nil {
@@ -45,6 +43,13 @@ func (e *Engine) pass(ctx context.Context, a *attempt, io Stdio) (*Started, erro
 	if err != nil {
 		return nil, a.refuse(ctx, "verify", err)
 	}
+
+	// What it mounts is part of what is asked for. Volumes get their names, and
+	// images that are mounted are verified like the one that runs.
+	if err := e.completeMounts(ctx, a); err != nil {
+		return nil, a.refuse(ctx, "verify", err)
+	}
+	req := a.req
 
 	// decide: may exactly this run? The draft is the final specification but
 	// for what only tightens it and where it lies on this host.
@@ -157,8 +162,19 @@ func intent(a *attempt, ev verify.Evidence, dec policy.Decision, p sandbox.Plan,
 		Run: p.Run, Actor: a.req.Actor, Plan: sandbox.Digest(encoded),
 		Point: "run", Container: p.Container, Name: p.Name, Image: audit.Image{Reference: p.Image.Reference, Digest: p.Image.Digest},
 		Evidence: rawJSON(ev), Decision: kept(dec), Input: dec.InputDigest(),
-		Args: p.Process.Args, EnvNames: envNames(p.Process.Env),
+		Args: p.Process.Args, EnvNames: envNames(p.Process.Env), Mounted: mountedImages(p),
 	}
+}
+
+// mountedImages are the images a plan mounts beside the one that runs.
+func mountedImages(p sandbox.Plan) []audit.Image {
+	var out []audit.Image
+	for _, m := range p.Mounts {
+		if m.Type == sandbox.MountImage {
+			out = append(out, audit.Image{Reference: m.Name, Digest: m.Digest})
+		}
+	}
+	return out
 }
 
 // unrecorded is why a run that everything else allowed must not start.

@@ -109,7 +109,7 @@ func (e *Engine) seal(ctx context.Context, a *attempt, draft sandbox.Plan, dec p
 	if err != nil {
 		return nil, nil, err
 	}
-	encoded, err := e.fill(ctx, s, img, tighten(draft, dec.Obligations()))
+	encoded, err := e.fill(ctx, s, a, tighten(draft, dec.Obligations()))
 	if err != nil {
 		return nil, nil, errors.Join(err, s.abandon())
 	}
@@ -118,7 +118,8 @@ func (e *Engine) seal(ctx context.Context, a *attempt, draft sandbox.Plan, dec p
 
 // fill completes the plan with what is only known in its place, checks it
 // against the floor, and encodes it.
-func (e *Engine) fill(ctx context.Context, s *slot, img images.Image, plan sandbox.Plan) ([]byte, error) {
+func (e *Engine) fill(ctx context.Context, s *slot, a *attempt, plan sandbox.Plan) ([]byte, error) {
+	img := a.img
 	dirs, err := e.rootfs.Unpack(ctx, img)
 	if err != nil {
 		return nil, err
@@ -129,11 +130,17 @@ func (e *Engine) fill(ctx context.Context, s *slot, img images.Image, plan sandb
 	plan.Start = s.start
 	plan.IDMap = sandbox.IDMap{Base: s.container.IDBase, Size: sandbox.IDRange}
 	plan.Host = sandbox.Host{ContainerDir: s.dir, RuntimeDir: s.runtime, AuditDir: e.layout.Audit()}
+	if err := e.placeMounts(ctx, a, &plan); err != nil {
+		return nil, err
+	}
 	if err := e.floor.Check(plan); err != nil {
 		return nil, err
 	}
 	encoded, err := plan.Encode()
 	if err != nil {
+		return nil, err
+	}
+	if err := e.ensureVolumes(ctx, a, s, plan); err != nil {
 		return nil, err
 	}
 	s.plan = plan

@@ -65,11 +65,25 @@ addable := {
 	"NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
 }
 
-# PSS HostPath Volumes. A type nobody has thought of is refused like a bind.
+# PSS HostPath Volumes, Volume Types. Nothing of these is the host's: memory, what
+# ward keeps for containers, another image that is verified. A type nobody has
+# thought of is refused like a bind.
 violations contains ["baseline.host-path", [m.type, m.source, m.target]] if {
 	some m in input.run.mounts
-	m.type != "tmpfs"
+	not hostless(m)
 	not m in data.ward.granted.mounts
+}
+
+hostless(m) if m.type == "tmpfs"
+
+hostless(m) if {
+	m.type == "volume"
+	m.source == ""
+}
+
+hostless(m) if {
+	m.type == "image"
+	m.verified == true
 }
 
 # PSS Sysctls: the settings that reach nobody outside the container.

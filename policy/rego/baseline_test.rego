@@ -80,6 +80,23 @@ test_unknown_mount_type if {
 	broken(set_to("/run/mounts/-", m)) == {["baseline.host-path", ["rbind", "/", "/data"]]}
 }
 
+test_volumes_and_verified_images if {
+	every m in [
+		{"type": "volume", "name": "data", "source": "", "target": "/data"},
+		{"type": "image", "name": "r/i:1", "source": "", "checksum": "sha256:1", "verified": true, "target": "/data"},
+	] {
+		broken(set_to("/run/mounts/-", m)) == set()
+	}
+	every m in [
+		{"type": "volume", "name": "data", "source": "/etc", "target": "/data"},
+		{"type": "volume", "name": "data", "target": "/data", "source": "/"},
+		{"type": "image", "name": "r/i:1", "source": "", "verified": false, "target": "/data"},
+		{"type": "image", "name": "r/i:1", "source": "", "target": "/data"},
+	] {
+		count(broken(set_to("/run/mounts/-", m))) == 1
+	}
+}
+
 test_security_options if {
 	every option, code in {
 		"apparmor=unconfined": "baseline.apparmor",

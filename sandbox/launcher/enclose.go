@@ -142,7 +142,7 @@ func newScratch(p sandbox.Plan) (*scratch, error) {
 		return nil, fmt.Errorf("mount scratch on %s: %w", dir, err)
 	}
 	s := &scratch{dir}
-	for _, name := range []string{"root", "etc", "state", "cgroup", "dev", "layers"} {
+	for _, name := range []string{"root", "etc", "state", "cgroup", "dev", "layers", "images"} {
 		if err := os.Mkdir(s.path(name), 0o711); err != nil {
 			return nil, err
 		}
@@ -163,6 +163,9 @@ func pickScratch(p sandbox.Plan) (string, error) {
 	}
 	for _, m := range p.Mounts {
 		used = append(used, m.Source)
+		for _, l := range m.Layers {
+			used = append(used, l.Path)
+		}
 	}
 	exe, err := os.Readlink("/proc/self/exe")
 	if err != nil {

@@ -51,10 +51,7 @@ func launch() error {
 	if err := writeEtc(plan, s); err != nil {
 		return fmt.Errorf("container's /etc: %w", err)
 	}
-	if err := buildRoot(plan, s); err != nil {
-		return err
-	}
-	if err := furnish(plan, s); err != nil {
+	if err := rootTree(plan, s); err != nil {
 		return err
 	}
 	pipes, err := newPipes(plan)

@@ -14,17 +14,26 @@ import (
 	"github.com/ward-project/ward/sandbox"
 )
 
-// buildRoot mounts the container's root file system at scratch's "root": the
-// layers, each seen through the container's id map and read-only, under an
-// upper directory that belongs to the container's root. Layers on disk keep
-// their owners and are never written.
-func buildRoot(p sandbox.Plan, s *scratch) error {
+// rootTree makes the container's file tree. What holds ids as they are inside
+// (layers, volumes) is seen through one user namespace with its id map.
+func rootTree(p sandbox.Plan, s *scratch) error {
 	userns, err := userNamespace(p.IDMap)
 	if err != nil {
 		return err
 	}
 	defer userns.Close()
-	layers, err := mapLayers(p.Root.Layers, userns, s)
+	if err := buildRoot(p, s, userns); err != nil {
+		return err
+	}
+	return furnish(p, s, userns)
+}
+
+// buildRoot mounts the container's root file system at scratch's "root": the
+// layers, each seen through the container's id map and read-only, under an
+// upper directory that belongs to the container's root. Layers on disk keep
+// their owners and are never written.
+func buildRoot(p sandbox.Plan, s *scratch, userns *os.File) error {
+	layers, err := mapLayers(p.Root.Layers, userns, s.path("layers"))
 	defer closeFiles(layers)
 	if err != nil {
 		return err
@@ -34,12 +43,15 @@ func buildRoot(p sandbox.Plan, s *scratch) error {
 	if err != nil {
 		return err
 	}
-	return mountOverlay(layers, upper, work, s.path("root"))
+	if err := mountOverlay(layers, upper, work, s.path("root"), 0); err != nil {
+		return err
+	}
+	return checkTrees(s.path("root"))
 }
 
-// mapLayers mounts each layer's directory on the scratch, in the same order:
-// before Linux 6.15 overlayfs takes no mount that is nowhere in the tree.
-func mapLayers(layers []sandbox.Layer, userns *os.File, s *scratch) ([]*os.File, error) {
+// mapLayers mounts each layer's directory below at, on the scratch, in the same
+// order: before Linux 6.15 overlayfs takes no mount that is nowhere in the tree.
+func mapLayers(layers []sandbox.Layer, userns *os.File, at string) ([]*os.File, error) {
 	var mounts []*os.File
 	for i, l := range layers {
 		m, err := mapLayer(l.Path, userns)
@@ -47,7 +59,7 @@ func mapLayers(layers []sandbox.Layer, userns *os.File, s *scratch) ([]*os.File,
 			return mounts, fmt.Errorf("layer %s: %w", l.DiffID, err)
 		}
 		mounts = append(mounts, m)
-		if err := attachNew(m, s.path("layers", strconv.Itoa(i))); err != nil {
+		if err := attachNew(m, filepath.Join(at, strconv.Itoa(i))); err != nil {
 			return mounts, err
 		}
 	}
@@ -68,13 +80,19 @@ func mapLayer(path string, userns *os.File) (*os.File, error) {
 		return nil, fault.Wrap(fault.NotFound, "launch.layer", err, "pull the image again")
 	}
 	defer dir.Close()
+	return mapTree(dir, unix.MOUNT_ATTR_RDONLY|inert, userns)
+}
+
+// mapTree returns a detached mount of dir, on which ids are seen through the
+// container's id map.
+func mapTree(dir *os.File, attr uint64, userns *os.File) (*os.File, error) {
 	fd, err := unix.OpenTree(int(dir.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
 	if err != nil {
 		return nil, fmt.Errorf("open_tree: %w", err)
 	}
-	m := os.NewFile(uintptr(fd), path)
+	m := os.NewFile(uintptr(fd), dir.Name())
 	err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{
-		Attr_set:    unix.MOUNT_ATTR_IDMAP | unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOSUID,
+		Attr_set:    unix.MOUNT_ATTR_IDMAP | attr,
 		Propagation: unix.MS_PRIVATE,
 		Userns_fd:   uint64(userns.Fd()),
 	})
@@ -83,7 +101,7 @@ func mapLayer(path string, userns *os.File) (*os.File, error) {
 		// Not mapping would show the host's owners; changing the owners on
 		// disk would change them for every container of the image.
 		return nil, fault.Wrap(fault.Unavailable, "launch.idmap",
-			fmt.Errorf("the file system of %s cannot be mounted with an id map: %w", path, err),
+			fmt.Errorf("the file system of %s cannot be mounted with an id map: %w", dir.Name(), err),
 			"keep ward's state on ext4, xfs, btrfs, erofs or tmpfs, under Linux 5.19 or newer")
 	}
 	return m, nil
@@ -146,7 +164,8 @@ func ownedDir(dir int, name string, m sandbox.IDMap) (*os.File, error) {
 	return d, nil
 }
 
-func mountOverlay(layers []*os.File, upper, work *os.File, target string) error {
+// mountOverlay mounts layers at target, under upper if there is one.
+func mountOverlay(layers []*os.File, upper, work *os.File, target string, attr int) error {
 	fd, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return fault.Wrap(fault.Unavailable, "launch.overlay", fmt.Errorf("fsopen overlay: %w", err), "use a kernel with overlayfs")
@@ -155,8 +174,10 @@ func mountOverlay(layers []*os.File, upper, work *os.File, target string) error 
 	if err := setLayers(fd, layers); err != nil {
 		return err
 	}
-	if err := errors.Join(setDir(fd, "upperdir", upper), setDir(fd, "workdir", work)); err != nil {
-		return err
+	if upper != nil {
+		if err := errors.Join(setDir(fd, "upperdir", upper), setDir(fd, "workdir", work)); err != nil {
+			return err
+		}
 	}
 	// Metadata an image could smuggle in as extended attributes is not
 	// followed to other files or directories.
@@ -169,7 +190,7 @@ func mountOverlay(layers []*os.File, upper, work *os.File, target string) error 
 	if err := unix.FsconfigCreate(fd); err != nil {
 		return fmt.Errorf("make overlay: %w", err)
 	}
-	m, err := unix.Fsmount(fd, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOSUID)
+	m, err := unix.Fsmount(fd, unix.FSMOUNT_CLOEXEC, inert|attr)
 	if err != nil {
 		return fmt.Errorf("mount overlay: %w", err)
 	}
@@ -177,7 +198,7 @@ func mountOverlay(layers []*os.File, upper, work *os.File, target string) error 
 	if err := unix.MoveMount(m, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 		return fmt.Errorf("place overlay: %w", err)
 	}
-	return checkTrees(target)
+	return nil
 }
 
 // setLayers names the lower directories, topmost first as the kernel wants

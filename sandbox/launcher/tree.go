@@ -24,17 +24,27 @@ import (
 type tree struct {
 	root *os.File
 	ids  sandbox.IDMap
+	// userns has the id map that volumes and images are mounted through.
+	userns *os.File
 }
 
 // furnish mounts the container's devices, memory, /etc files and what the plan
 // asks for on the root at s.
-func furnish(p sandbox.Plan, s *scratch) error {
+func furnish(p sandbox.Plan, s *scratch, userns *os.File) error {
 	root, err := os.OpenFile(s.path("root"), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	t := &tree{root, p.IDMap}
+	t := &tree{root, p.IDMap, userns}
+	// Now, while the root shows the image and nothing else.
+	for _, m := range p.Mounts {
+		if m.CopyUp {
+			if err := t.copyUp(p.Host.VolumeDir, m); err != nil {
+				return fmt.Errorf("volume %s: %w", m.Name, err)
+			}
+		}
+	}
 	if err := t.devices(s.path("dev"), p.Devices); err != nil {
 		return fmt.Errorf("/dev: %w", err)
 	}
@@ -49,7 +59,7 @@ func furnish(p sandbox.Plan, s *scratch) error {
 		if p.Root.Writable || taken[m.target] {
 			continue
 		}
-		if err := t.tmpfs(m.target, m.mode, sandbox.TmpfsSize, noexec); err != nil {
+		if err := t.tmpfs(sandbox.Mount{Target: m.target, Mode: m.mode, Size: sandbox.TmpfsSize}, noexec); err != nil {
 			return err
 		}
 	}
@@ -60,18 +70,26 @@ func furnish(p sandbox.Plan, s *scratch) error {
 			}
 		}
 	}
-	return t.asked(p.Mounts, s)
+	return t.asked(p, s)
 }
 
 // asked mounts what the plan asks for. Meanwhile the scratch cannot be cloned:
 // in a bind of a directory above it the container would find its own root
 // again, writable, and the launcher's state.
-func (t *tree) asked(mounts []sandbox.Mount, s *scratch) error {
+func (t *tree) asked(p sandbox.Plan, s *scratch) error {
+	images := func(i int) string { return s.path("images", strconv.Itoa(i)) }
+	for i, m := range p.Mounts {
+		if m.Type == sandbox.MountImage {
+			if err := t.makeImage(m, images(i)); err != nil {
+				return fmt.Errorf("image %s: %w", m.Name, err)
+			}
+		}
+	}
 	if err := unix.Mount("", s.dir, "", unix.MS_UNBINDABLE, ""); err != nil {
 		return fmt.Errorf("hide the scratch: %w", err)
 	}
-	for _, m := range mounts {
-		if err := t.mount(m); err != nil {
+	for i, m := range p.Mounts {
+		if err := t.mount(p.Host.VolumeDir, m, images(i)); err != nil {
 			return err
 		}
 	}
@@ -83,7 +101,9 @@ const (
 	noexec = inert | unix.MOUNT_ATTR_NOEXEC
 )
 
-func (t *tree) mount(m sandbox.Mount) error {
+// mount puts one mount in place. An image is put together at the scratch's
+// directory at.
+func (t *tree) mount(volumes string, m sandbox.Mount, at string) error {
 	attr := uint64(inert)
 	if m.ReadOnly {
 		attr |= unix.MOUNT_ATTR_RDONLY
@@ -91,10 +111,16 @@ func (t *tree) mount(m sandbox.Mount) error {
 	if !m.Exec {
 		attr |= unix.MOUNT_ATTR_NOEXEC
 	}
-	if m.Type == sandbox.MountTmpfs {
-		return t.tmpfs(m.Target, m.Mode, m.Size, attr)
+	switch m.Type {
+	case sandbox.MountTmpfs:
+		return t.tmpfs(m, attr)
+	case sandbox.MountVolume:
+		return t.volume(volumes, m, attr)
+	case sandbox.MountImage:
+		return t.image(m, attr, at)
+	default: // the floor has let no other through
+		return t.bind(m.Source, m.Target, attr)
 	}
-	return t.bind(m.Source, m.Target, attr)
 }
 
 // devices makes a fresh /dev, whatever the image has there, with the devices
@@ -178,13 +204,14 @@ func (t *tree) own(dir *os.File, name string) error {
 	return unix.Fchownat(int(dir.Fd()), name, int(t.ids.Base), int(t.ids.Base), unix.AT_SYMLINK_NOFOLLOW)
 }
 
-func (t *tree) tmpfs(target string, mode uint32, size int64, attr uint64) error {
-	m, err := newMount("tmpfs", attr, t.owned(fmt.Sprintf("mode=%04o", mode), "size="+strconv.FormatInt(size, 10)))
+func (t *tree) tmpfs(m sandbox.Mount, attr uint64) error {
+	fs, err := newMount("tmpfs", attr, []string{fmt.Sprintf("mode=%04o", m.Mode), "size=" + strconv.FormatInt(m.Size, 10),
+		"uid=" + strconv.FormatUint(uint64(t.ids.Base)+uint64(m.UID), 10), "gid=" + strconv.FormatUint(uint64(t.ids.Base)+uint64(m.GID), 10)})
 	if err != nil {
-		return fmt.Errorf("%s: %w", target, err)
+		return fmt.Errorf("%s: %w", m.Target, err)
 	}
-	defer m.Close()
-	return t.place(m, target, true)
+	defer fs.Close()
+	return t.place(fs, m.Target, true)
 }
 
 // bind places a clone of the host's source at target. No symbolic link is
