@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -215,8 +216,12 @@ func (l *Log) Origin() string { return l.signer.Name() }
 // ErrPoisoned, ErrClosed, ErrDamaged or ctx's. After an error the record may
 // still be in the log; no Permit for it exists.
 func (l *Log) Intend(ctx context.Context, in Intent) (Permit, error) {
+	typ := cmp.Or(in.Type, RunIntent)
+	if !isIntent(typ) {
+		return Permit{}, fmt.Errorf("%w: %s is not an intent", ErrInvalid, typ)
+	}
 	if in.Run == "" || !isDigest(in.Plan) {
-		return Permit{}, fmt.Errorf("%w: %s without run or plan digest", ErrInvalid, RunIntent)
+		return Permit{}, fmt.Errorf("%w: %s without run or plan digest", ErrInvalid, typ)
 	}
 	if err := l.usable(); err != nil {
 		return Permit{}, err
@@ -224,7 +229,7 @@ func (l *Log) Intend(ctx context.Context, in Intent) (Permit, error) {
 	if err := l.reserve(); err != nil {
 		return Permit{}, err
 	}
-	q, err := l.commit(ctx, []Record{{Type: RunIntent, Run: in.Run, Actor: in.Actor, Plan: in.Plan, Data: in}}, true)
+	q, err := l.commit(ctx, []Record{{Type: typ, Run: in.Run, Actor: in.Actor, Plan: in.Plan, Data: in}}, true)
 	if err != nil {
 		return Permit{}, err
 	}
@@ -247,8 +252,7 @@ func (l *Log) Post(ctx context.Context, records ...Record) error {
 
 func (l *Log) append(ctx context.Context, records []Record, durable bool) error {
 	for _, r := range records {
-		switch r.Type {
-		case RunIntent, LogGenesis, LogRecovered:
+		if isIntent(r.Type) || r.Type == LogGenesis || r.Type == LogRecovered {
 			return fmt.Errorf("%w: %s cannot be appended", ErrInvalid, r.Type)
 		}
 	}
@@ -279,7 +283,7 @@ func (l *Log) commit(ctx context.Context, records []Record, durable bool) (*requ
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	q := &request{prove: records[0].Type == RunIntent}
+	q := &request{prove: isIntent(records[0].Type)}
 	for _, r := range records {
 		b, err := newRecord(r, l.stamp)
 		if err != nil {

@@ -10,7 +10,7 @@ import (
 type Type string
 
 // The record types. Those beginning with "log." are written by the log alone,
-// run.intent by Intend alone.
+// the intents by Intend alone.
 const (
 	LogGenesis   Type = "log.genesis"
 	LogRecovered Type = "log.recovered"
@@ -32,6 +32,11 @@ const (
 	ContainerUpdate Type = "container.update"
 	ContainerRemove Type = "container.remove"
 
+	// OCIIntent is run.intent for what a caller of ward-oci starts: a container,
+	// or another process in one. OCIUpdate says that its limits were changed.
+	OCIIntent Type = "oci.intent"
+	OCIUpdate Type = "oci.update"
+
 	ImagePull   Type = "image.pull"
 	ImagePush   Type = "image.push"
 	ImageImport Type = "image.import"
@@ -47,6 +52,9 @@ const (
 	KeyGenerate  Type = "key.generate"
 	PolicyChange Type = "policy.change"
 )
+
+// isIntent says whether records of type t are written by Intend alone.
+func isIntent(t Type) bool { return t == RunIntent || t == OCIIntent }
 
 // Record is one thing to be recorded. Time, clock, boot and host are filled in
 // by the log.
@@ -90,6 +98,8 @@ type Image struct {
 
 // Intent says that a plan is about to be launched, and why that was allowed.
 type Intent struct {
+	// Type is the record's: run.intent if empty, or another intent.
+	Type Type `json:"-"`
 	// Run, Actor and Plan become the record's common fields. Run and Plan
 	// ("sha256:…" of the plan's bytes) are required.
 	Run   string `json:"-"`

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,9 @@ func (e *Engine) Revision() string { return e.revision }
 func (e *Engine) Decide(ctx context.Context, in Input) (Decision, error) {
 	if e == nil {
 		return Decision{}, fault.New(fault.Invalid, "policy.closed", "no policy is open", "open one")
+	}
+	if want := cmp.Or(e.cfg.Point, PointRun); in.Point != want {
+		return Decision{}, invalidInput("point %q is not the one that this policy was opened for (%s)", in.Point, want)
 	}
 	text, err := in.encode()
 	if err != nil {

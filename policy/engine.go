@@ -1,10 +1,10 @@
 package policy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -27,6 +27,8 @@ type Config struct {
 	// directory, whose content is part of the revision, or not at all. It does
 	// not bind a decision.rego, which replaces the levels.
 	Level string
+	// Point is what will be asked about; "" is PointRun.
+	Point string
 }
 
 // Engine is a compiled policy. It never changes: to see a changed directory,
@@ -46,6 +48,10 @@ const maxCompile = 10 * time.Second
 // fault.Invalid, naming file and line, and no engine: a policy that is half in
 // force is not in force. Files that take too long are fault.Unavailable.
 func Open(cfg Config) (*Engine, error) {
+	cfg.Point = cmp.Or(cfg.Point, PointRun)
+	if _, ok := decisionFiles[cfg.Point]; !ok {
+		return nil, invalidInput("point %q is not one this version decides", cfg.Point)
+	}
 	if _, ok := levelFiles[cfg.Level]; cfg.Level != "" && !ok {
 		return nil, fault.New(fault.Invalid, "policy.level", fmt.Sprintf("there is no policy level %q", cfg.Level), fmt.Sprintf("use %s or %s", Restricted, Baseline))
 	}
@@ -67,13 +73,13 @@ func Open(cfg Config) (*Engine, error) {
 	}
 	data["ward"] = g.document(level, g.exists)
 
-	all := rules(level, g.exists, sources)
+	all := sourcesOf(cfg.Point, level, g.exists, sources)
 	e := &Engine{cfg: cfg, level: level, revision: revision(level, append(all, others(sources)...))}
-	if slices.ContainsFunc(all, func(s source) bool { return s.name == decisionFile }) {
+	if replaces(cfg.Point, sources) {
 		e.level = "custom"
 	}
 	local := slices.ContainsFunc(sources, func(s source) bool { return s.is(".rego") })
-	if e.query, err = prepare(all, data, local); err != nil {
+	if e.query, err = prepare(cfg.Point, all, data, local); err != nil {
 		return nil, err
 	}
 	return e, nil
@@ -81,13 +87,13 @@ func Open(cfg Config) (*Engine, error) {
 
 // prepare parses and compiles. Neither can be interrupted, so with local files
 // it has a goroutine of its own, which is left to itself if it takes too long.
-func prepare(all []source, data map[string]any, local bool) (rego.PreparedEvalQuery, error) {
+func prepare(point string, all []source, data map[string]any, local bool) (rego.PreparedEvalQuery, error) {
 	work := func() (rego.PreparedEvalQuery, error) {
 		modules, err := parse(all)
 		if err != nil {
 			return rego.PreparedEvalQuery{}, err
 		}
-		return compile(modules, data, !local)
+		return compile(point, modules, data, !local)
 	}
 	if !local {
 		return work()
@@ -113,29 +119,6 @@ func prepare(all []source, data map[string]any, local bool) (rego.PreparedEvalQu
 	case <-time.After(maxCompile):
 		return rego.PreparedEvalQuery{}, fault.New(fault.Unavailable, "policy.timeout", fmt.Sprintf("the policy was not compiled after %v", maxCompile), "make the files of the policy directory smaller and simpler")
 	}
-}
-
-// rules are the Rego files that decide: those of the level, the directory's,
-// and the shipped decision unless the directory has one of its own.
-func rules(level string, granted bool, sources []source) []source {
-	var out []source
-	for _, f := range levelFiles[level] {
-		out = append(out, shippedSource(f))
-	}
-	if granted {
-		out = append(out, shippedSource(grantsRules))
-	}
-	own := false
-	for _, s := range sources {
-		if s.is(".rego") {
-			out = append(out, s)
-			own = own || s.name == decisionFile
-		}
-	}
-	if !own {
-		out = append(out, shippedSource(decisionFile))
-	}
-	return out
 }
 
 // others are the data documents.
@@ -174,13 +157,13 @@ func placed(s source, m *ast.Module) error {
 	at := func(loc *ast.Location, format string, args ...any) error {
 		return fault.New(fault.Invalid, "policy.package", fmt.Sprintf("%s:%d: %s", s.shown, loc.Row, fmt.Sprintf(format, args...)), "see docs/policy.md, \"Rules of your own\"")
 	}
-	if pkg == "data.ward" || strings.HasPrefix(pkg, "data.ward.") && pkg != "data.ward.run" {
+	if pkg == "data.ward" || strings.HasPrefix(pkg, "data.ward.") && !ownPackage(pkg) {
 		return at(m.Package.Location, "package %s is reserved: rules go into package ward.run", strings.TrimPrefix(pkg, "data."))
 	}
 	for _, r := range m.Rules {
 		name := r.Head.Ref()[0].Value.String()
-		if pkg == "data.ward.run" && s.name != decisionFile && (name == "decision" || name == "allow" || name == "violations") {
-			return at(r.Location, "%s has no effect here: add deny rules, or replace the whole decision in %s", name, filepath.Join(filepath.Dir(s.shown), decisionFile))
+		if ownPackage(pkg) && s.name != decisionFiles[strings.TrimPrefix(pkg, "data.ward.")] && (name == "decision" || name == "allow" || name == "violations") {
+			return at(r.Location, "%s has no effect here: add deny rules, or replace the whole decision in %s", name, besides(s.shown, decisionFiles[strings.TrimPrefix(pkg, "data.ward.")]))
 		}
 	}
 	return nil
@@ -195,7 +178,7 @@ var known = []ast.StageID{
 	ast.StageCheckRecursion, ast.StageCheckUnsafeBuiltins, ast.StageCheckDeprecatedBuiltins, ast.StageBuildComprehensionIndices,
 }
 
-func compile(modules map[string]*ast.Module, data map[string]any, shippedOnly bool) (rego.PreparedEvalQuery, error) {
+func compile(point string, modules map[string]*ast.Module, data map[string]any, shippedOnly bool) (rego.PreparedEvalQuery, error) {
 	ctx := context.Background()
 	store := inmem.NewFromObjectWithOpts(data, inmem.OptRoundTripOnWrite(false), inmem.OptReturnASTValuesOnRead(true))
 	txn, err := store.NewTransaction(ctx)
@@ -217,7 +200,7 @@ func compile(modules map[string]*ast.Module, data map[string]any, shippedOnly bo
 		rego.Compiler(c),
 		rego.Store(store),
 		rego.Transaction(txn),
-		rego.ParsedQuery(ast.NewBody(ast.NewExpr(ast.RefTerm(ast.VarTerm("data"), ast.StringTerm("ward"), ast.StringTerm("run"), ast.StringTerm("decision"))))),
+		rego.ParsedQuery(ast.NewBody(ast.NewExpr(decisionRef(point)))),
 		// A built-in that fails would otherwise make its rule undefined, and a
 		// deny rule that is undefined denies nothing.
 		rego.StrictBuiltinErrors(true),

@@ -36,6 +36,10 @@ const exampleInput = `{
     "readonly_paths": ["/proc/sys"],
     "requested": {"cap_add": [], "cap_drop": [], "network": "", "user": ""}
   },
+  "oci": {
+    "op": "", "id": "", "bundle": "", "spec_digest": "", "annotations": {}, "namespaces": [], "shared_pid": false,
+    "rootfs": "", "hooks": [], "inheritable": [], "ambient": []
+  },
   "host": {
     "kernel": "6.12.0", "cgroup": "v2", "os": "linux", "arch": "amd64", "rootless": false,
     "memory": 8589934592, "cpus": 4

@@ -23,6 +23,8 @@ type grants struct {
 	scope
 	limits map[string]json.Number
 	images map[string]scope
+	// callers are trusted to start containers through ward-oci.
+	callers []caller
 }
 
 // scope is what can be granted to every image or to some.
@@ -92,6 +94,8 @@ func (g *grants) read(s source, doc map[string]any) error {
 			g.limits, err = readLimits(s, v)
 		case "images":
 			err = g.readImages(s, v)
+		case "oci":
+			err = g.readOCI(s, v)
 		default:
 			err = g.scope.read(s, key, v)
 		}
@@ -264,6 +268,7 @@ func (g grants) document(level string, granted bool) map[string]any {
 	}
 	doc := g.scope.document()
 	doc["images"] = images
+	doc["oci"] = g.ociDocument()
 	ward := map[string]any{"level": level, "grants": doc, "limits": limits, "messages": g.messages()}
 	if !granted {
 		// In place of grants.rego. It must be there: OPA takes the list out of

@@ -24,7 +24,7 @@ const maxInput = 2 << 20
 // values of the run. Decide fills Version; the caller fills the rest.
 type Input struct {
 	Version int `json:"version"`
-	// Point is where in ward's life the question is asked: "run".
+	// Point is where in ward's life the question is asked: "run" or "oci".
 	Point string `json:"point"`
 	// Now is the only clock a policy has.
 	Now   time.Time `json:"now"`
@@ -34,6 +34,7 @@ type Input struct {
 	// empty means nothing was verified.
 	Evidence json.RawMessage `json:"evidence"`
 	Run      Run             `json:"run"`
+	OCI      OCI             `json:"oci"`
 	Host     Host            `json:"host"`
 }
 
@@ -192,7 +193,7 @@ func (in Input) encode() ([]byte, error) {
 		return nil, invalidInput("version %d is not %d", in.Version, InputVersion)
 	}
 	in.Version = InputVersion
-	if in.Point != "run" {
+	if _, known := decisionFiles[in.Point]; !known {
 		return nil, invalidInput("point %q is not one this version decides", in.Point)
 	}
 	if in.Now.IsZero() {
@@ -229,6 +230,7 @@ func (in Input) encode() ([]byte, error) {
 
 // fill turns absent lists and maps into empty ones.
 func (in *Input) fill() {
+	in.OCI.fill()
 	r := &in.Run
 	for _, l := range []*[]string{
 		&in.Image.Env, &r.Args, &r.EnvNames, &r.Capabilities, &r.SecurityOpt, &r.MaskedPaths,

@@ -27,12 +27,9 @@ var levelFiles = map[string][]string{
 	Baseline:   {"baseline.rego"},
 }
 
-// Files beside the levels': the decision itself, and what a grants document
-// means, which only matters where there is one.
-const (
-	decisionFile = "decision.rego"
-	grantsRules  = "grants.rego"
-)
+// grantsRules is what a grants document means, which only matters where there
+// is one.
+const grantsRules = "grants.rego"
 
 // shippedPrefix marks shipped files; no file of a directory can have a slash.
 const shippedPrefix = "ward/"

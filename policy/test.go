@@ -74,7 +74,10 @@ func test(ctx context.Context, w io.Writer, dir string, sources, more []source) 
 	ward := g.document(g.level, true)
 	ward["example"] = example()
 	data["ward"] = ward
-	modules, err := parse(append(rules(Restricted, true, sources), more...))
+	if !replaces(PointOCI, sources) {
+		more = append(more, shippedSource(decisionFiles[PointOCI]))
+	}
+	modules, err := parse(append(sourcesOf(PointRun, Restricted, true, sources), more...))
 	if err != nil {
 		return err
 	}

@@ -35,7 +35,7 @@ type policyDir string
 func PolicyDir(dir string) Decider { return policyDir(dir) }
 
 func (d policyDir) Decide(ctx context.Context, in policy.Input) (policy.Decision, error) {
-	p, err := policy.Open(policy.Config{Dir: string(d)})
+	p, err := policy.Open(policy.Config{Dir: string(d), Point: in.Point})
 	if err != nil {
 		return policy.Decision{}, err
 	}

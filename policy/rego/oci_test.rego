@@ -1,0 +1,39 @@
+package ward.oci_test
+
+import data.ward.oci
+
+caller := {"exe": "/usr/bin/shim", "uid": 0, "bundles": "verified", "shared_pid": false}
+
+callers(list) := {"callers": list, "file": "/etc/ward/policy.d/grants.json"}
+
+asked := json.patch(data.ward.example, [
+	{"op": "replace", "path": "/point", "value": "oci"},
+	{"op": "replace", "path": "/actor/exe", "value": "/usr/bin/shim"},
+	{"op": "replace", "path": "/actor/uid", "value": 0},
+	{"op": "replace", "path": "/oci/op", "value": "create"},
+])
+
+codes(patch, list) := v if {
+	v := {d.code | some d in oci.decision.deny} with input as json.patch(asked, patch)
+		with data.ward.grants.oci as callers(list)
+}
+
+unnamed := [{"op": "replace", "path": "/image/checksum", "value": ""}, {"op": "replace", "path": "/evidence", "value": null}]
+
+test_trusted_caller if {
+	codes([], [caller]) == set()
+	codes([], []) == {"oci.caller"}
+	codes([{"op": "remove", "path": "/actor/exe"}], [caller]) & {"oci.input"} == {"oci.input"}
+}
+
+test_bundles if {
+	codes(unnamed, [caller]) == {"oci.bundle"}
+	codes(unnamed, [object.union(caller, {"bundles": "any"})]) == set()
+}
+
+test_shared_pid if {
+	shared := [{"op": "replace", "path": "/oci/shared_pid", "value": true}]
+	codes(shared, [caller]) == {"oci.shared-pid"}
+	codes(shared, [object.union(caller, {"shared_pid": true})]) == set()
+	codes([{"op": "remove", "path": "/oci/shared_pid"}], [caller]) == {"oci.shared-pid", "oci.input"}
+}
