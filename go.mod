@@ -3,6 +3,7 @@ module github.com/ward-project/ward
 go 1.26.8
 
 require (
+	filippo.io/edwards25519 v1.2.0
 	github.com/docker/go-units v0.5.0
 	github.com/google/go-containerregistry v0.22.1
 	github.com/in-toto/attestation v1.2.0

@@ -261,9 +261,8 @@ func loadKey(dir string) (note.Signer, error) {
 	if st.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("%w: %s is open to other users (mode %04o)", ErrKey, path, st.Mode().Perm())
 	}
-	s, err := note.NewSigner(strings.TrimSpace(string(b)))
+	s, err := newSigner(strings.TrimSpace(string(b)))
 	if err != nil {
-		// Never the error's text: it could quote the key.
 		return nil, fmt.Errorf("%w: %s is not a signing key", ErrKey, path)
 	}
 	return s, nil
