@@ -82,6 +82,59 @@ func processSpoils() []spoil {
 	}
 }
 
+func vol(name string) sandbox.Mount {
+	return sandbox.Mount{Type: sandbox.MountVolume, Name: name, Source: "/var/lib/ward/volumes/" + name + "/_data", Target: "/x"}
+}
+
+func img() sandbox.Mount {
+	return sandbox.Mount{Type: sandbox.MountImage, Name: "example.test/b:1", Digest: "sha256:" + strings.Repeat("2", 64), ReadOnly: true, Target: "/x",
+		Layers: []sandbox.Layer{{DiffID: "sha256:" + strings.Repeat("3", 64), Path: "/var/lib/ward/images/layers/3"}}}
+}
+
+// volumeSpoils spoil a mount of a volume or an image.
+func volumeSpoils() []spoil {
+	var out []spoil
+	add := func(name string, m sandbox.Mount, do func(p *sandbox.Plan, m *sandbox.Mount)) {
+		out = append(out, spoil{"mounts", name, func(p *sandbox.Plan) {
+			do(p, &m)
+			p.Mounts = []sandbox.Mount{m}
+		}})
+	}
+	add("a volume without a directory of volumes", vol("v1"), func(p *sandbox.Plan, _ *sandbox.Mount) { p.Host.VolumeDir = "" })
+	add("a host directory as a volume", vol("v1"), func(_ *sandbox.Plan, m *sandbox.Mount) { m.Source = "/etc" })
+	add("another volume's content", vol("v1"), func(_ *sandbox.Plan, m *sandbox.Mount) { m.Source = vol("v2").Source })
+	add("a volume's record", vol("v1"), func(_ *sandbox.Plan, m *sandbox.Mount) { m.Source = "/var/lib/ward/volumes/v1" })
+	for _, name := range []string{"", "..", ".", "a/b", "../etc", ".lock"} {
+		add("volume "+name, vol(name), func(*sandbox.Plan, *sandbox.Mount) {})
+	}
+	for _, sub := range []string{"/", "/etc", "..", "../v2", "a/../../b", "a/", "a//b", ".", "a\x00"} {
+		add("subpath "+sub, vol("v1"), func(_ *sandbox.Plan, m *sandbox.Mount) { m.Subpath = sub })
+		add("image subpath "+sub, img(), func(_ *sandbox.Plan, m *sandbox.Mount) { m.Subpath = sub })
+	}
+	add("filled in part", vol("v1"), func(_ *sandbox.Plan, m *sandbox.Mount) { m.Subpath, m.CopyUp = "a", true })
+	add("a volume with a size", vol("v1"), func(_ *sandbox.Plan, m *sandbox.Mount) { m.Size = 1 })
+	add("a volume with layers", vol("v1"), func(_ *sandbox.Plan, m *sandbox.Mount) { m.Layers = img().Layers })
+	add("a writable image", img(), func(_ *sandbox.Plan, m *sandbox.Mount) { m.ReadOnly = false })
+	add("an image without a digest", img(), func(_ *sandbox.Plan, m *sandbox.Mount) { m.Digest = "" })
+	add("an image without a name", img(), func(_ *sandbox.Plan, m *sandbox.Mount) { m.Name = "" })
+	add("an image with a source", img(), func(_ *sandbox.Plan, m *sandbox.Mount) { m.Source = "/etc" })
+	add("a bind that is filled", bind("/srv/data", "/x"), func(_ *sandbox.Plan, m *sandbox.Mount) { m.CopyUp = true })
+	add("a bind with a name", bind("/srv/data", "/x"), func(_ *sandbox.Plan, m *sandbox.Mount) { m.Name = "v1" })
+	add("the directory of volumes", bind("/var/lib/ward/volumes", "/x"), func(*sandbox.Plan, *sandbox.Mount) {})
+	add("a volume by bind", bind("/var/lib/ward/volumes/v1/_data", "/x"), func(*sandbox.Plan, *sandbox.Mount) {})
+	add("above the directory of volumes", bind("/var/lib", "/x"), func(p *sandbox.Plan, _ *sandbox.Mount) {
+		p.Host.ContainerDir, p.Host.AuditDir = "/x/c", "/x/a"
+	})
+	add("tmpfs of nobody", tmpfs("/x"), func(_ *sandbox.Plan, m *sandbox.Mount) { m.UID = 65536 })
+	add("tmpfs of no group", tmpfs("/x"), func(_ *sandbox.Plan, m *sandbox.Mount) { m.GID = 1<<32 - 1 })
+	return append(out,
+		spoil{"layers", "image without layers", func(p *sandbox.Plan) { p.Mounts = []sandbox.Mount{img()}; p.Mounts[0].Layers = nil }},
+		spoil{"layers", "image of the whole host", func(p *sandbox.Plan) { p.Mounts = []sandbox.Mount{img()}; p.Mounts[0].Layers[0].Path = "/" }},
+		spoil{"host", "volumes", func(p *sandbox.Plan) { p.Host.VolumeDir = "volumes" }},
+		spoil{"host", "volumes everywhere", func(p *sandbox.Plan) { p.Host.VolumeDir = "/" }},
+	)
+}
+
 func placeSpoils() []spoil {
 	spoils := []spoil{
 		{"masked-paths", "none", func(p *sandbox.Plan) { p.MaskedPaths = nil }},
@@ -130,7 +183,7 @@ func placeSpoils() []spoil {
 
 // TestFloor spoils one thing at a time and names the rule that must say no.
 func TestFloor(t *testing.T) {
-	for _, s := range append(processSpoils(), placeSpoils()...) {
+	for _, s := range slices.Concat(processSpoils(), placeSpoils(), volumeSpoils()) {
 		t.Run(s.rule+"/"+s.name, func(t *testing.T) {
 			p := good()
 			s.do(&p)
@@ -148,7 +201,8 @@ func TestFloor(t *testing.T) {
 func TestFloorLetsNormalPlansThrough(t *testing.T) {
 	p := good()
 	p.Process.Capabilities = []string{"CAP_NET_BIND_SERVICE"}
-	p.Mounts = []sandbox.Mount{tmpfs("/tmp"), tmpfs("/processes"), bind("/srv/data", "/data")}
+	p.Mounts = []sandbox.Mount{tmpfs("/tmp"), tmpfs("/processes"), bind("/srv/data", "/data"), vol("v1"), img()}
+	p.Mounts[4].Target, p.Mounts[4].Subpath = "/y", "a/b"
 	p.Network = sandbox.NetworkHost
 	p.Process.Cwd = "/processes"
 	p.IDMap.Base = 1<<32 - 1 - 65536
