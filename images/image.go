@@ -47,4 +47,16 @@ type RunConfig struct {
 	ExposedPorts []string          `json:"exposed_ports,omitempty"`
 	Volumes      []string          `json:"volumes,omitempty"`
 	StopSignal   string            `json:"stop_signal,omitempty"`
+	Healthcheck  *Healthcheck      `json:"healthcheck,omitempty"`
+}
+
+// Healthcheck is how an image says its health can be found out. Test begins
+// with NONE, CMD or CMD-SHELL (Docker image specification 1.2).
+type Healthcheck struct {
+	Test          []string      `json:"test"`
+	Interval      time.Duration `json:"interval,omitempty"`
+	Timeout       time.Duration `json:"timeout,omitempty"`
+	StartPeriod   time.Duration `json:"start_period,omitempty"`
+	StartInterval time.Duration `json:"start_interval,omitempty"`
+	Retries       int           `json:"retries,omitempty"`
 }

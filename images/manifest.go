@@ -232,6 +232,11 @@ type configDoc struct {
 		Labels                map[string]string
 		ExposedPorts, Volumes map[string]struct{}
 		StopSignal            string
+		Healthcheck           *struct {
+			Test                                          []string
+			Interval, Timeout, StartPeriod, StartInterval time.Duration
+			Retries                                       int
+		}
 	} `json:"config"`
 }
 
@@ -260,6 +265,7 @@ func toImage(m *v1.Manifest, config []byte) (Image, error) {
 			ExposedPorts: slices.Sorted(maps.Keys(c.Config.ExposedPorts)),
 			Volumes:      slices.Sorted(maps.Keys(c.Config.Volumes)),
 			StopSignal:   c.Config.StopSignal,
+			Healthcheck:  (*Healthcheck)(c.Config.Healthcheck),
 		},
 	}
 	for i, l := range m.Layers {

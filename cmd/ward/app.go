@@ -165,11 +165,11 @@ func (a *app) engine(ctx context.Context) (*engine.Engine, *audit.Log, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	e, err := assemble(l, log)
+	e, err := a.assemble(l, log)
 	return e, log, err
 }
 
-func assemble(l engine.Layout, log *audit.Log) (*engine.Engine, error) {
+func (a *app) assemble(l engine.Layout, log *audit.Log) (*engine.Engine, error) {
 	store, err := openStore(l)
 	if err != nil {
 		return nil, err
@@ -181,6 +181,7 @@ func assemble(l engine.Layout, log *audit.Log) (*engine.Engine, error) {
 	return engine.New(engine.Config{
 		Layout: l, Resolver: store, Rootfs: store, Log: log, Floor: sandbox.DefaultFloor(),
 		Verifier: engine.TrustDir(l.Trust()), Decider: engine.PolicyDir(l.Policy()), Launcher: launcher,
+		Keep: a.startKeeper,
 	})
 }
 

@@ -121,9 +121,15 @@ func psRow(c engine.Container, noTrunc bool) row {
 	}
 }
 
+// restarting is Docker's word for a container that its keeper will start again.
+const restarting = "restarting"
+
 func state(c engine.Container) string {
-	if c.Status.Phase == "" {
+	switch {
+	case c.Status.Phase == "":
 		return string(sandbox.PhaseCreated)
+	case c.Status.Phase == sandbox.PhaseExited && !c.Kept.Next.IsZero() && c.Status.Exit != nil:
+		return restarting
 	}
 	return string(c.Status.Phase)
 }
@@ -131,8 +137,17 @@ func state(c engine.Container) string {
 func status(c engine.Container) string {
 	switch c.Status.Phase {
 	case sandbox.PhaseRunning:
-		return "Up " + units.HumanDuration(time.Since(c.Status.Started))
+		up := "Up " + units.HumanDuration(time.Since(c.Status.Started))
+		if h := c.Kept.Health; h != nil && h.Status == "starting" {
+			return up + " (health: starting)"
+		} else if h != nil {
+			return up + " (" + h.Status + ")"
+		}
+		return up
 	case sandbox.PhaseExited:
+		if state(c) == restarting {
+			return fmt.Sprintf("Restarting (%d) %s ago", c.Status.Exit.Code, units.HumanDuration(time.Since(c.Status.Finished)))
+		}
 		code := 0
 		if c.Status.Exit != nil {
 			code = c.Status.Exit.Code

@@ -13,16 +13,19 @@ import (
 	"github.com/ward-project/ward/internal/fault"
 )
 
-// dockerFlags are flags of docker run that ward does not have yet. Naming
-// them lets the error say "not there yet" and not "no such thing".
-var dockerFlags = strings.Fields(`annotation attach blkio-weight blkio-weight-device cgroup-parent cgroupns cpu-count cpu-percent
-	cpu-period cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares cpuset-cpus cpuset-mems detach-keys
-	device-cgroup-rule device-read-bps device-read-iops device-write-bps device-write-iops
-	disable-content-trust expose gpus health-cmd health-interval health-retries health-start-interval
-	health-start-period health-timeout init io-maxbandwidth io-maxiops ip ip6 ipc isolation kernel-memory
-	link link-local-ip log-driver log-opt mac-address memory-reservation memory-swappiness network-alias
-	no-healthcheck oom-kill-disable oom-score-adj pid platform privileged publish publish-all quiet restart
-	runtime shm-size sig-proxy storage-opt tty ulimit use-api-socket userns uts`)
+// dockerFlags are the flags of docker run. Naming those that ward does not have
+// yet lets the error say "not there yet" and not "no such thing".
+var dockerFlags = strings.Fields(`add-host annotation attach blkio-weight blkio-weight-device cap-add cap-drop cgroup-parent
+	cgroupns cidfile cpu-count cpu-percent cpu-period cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares cpus
+	cpuset-cpus cpuset-mems detach detach-keys device device-cgroup-rule device-read-bps device-read-iops
+	device-write-bps device-write-iops disable-content-trust dns dns-option dns-search domainname entrypoint env
+	env-file expose gpus group-add health-cmd health-interval health-retries health-start-interval
+	health-start-period health-timeout hostname init interactive io-maxbandwidth io-maxiops ip ip6 ipc isolation
+	kernel-memory label label-file link link-local-ip log-driver log-opt mac-address memory memory-reservation
+	memory-swap memory-swappiness mount name network network-alias no-healthcheck oom-kill-disable oom-score-adj pid
+	pids-limit platform privileged publish publish-all pull quiet read-only restart rm runtime security-opt shm-size
+	sig-proxy stop-signal stop-timeout storage-opt sysctl tmpfs tty ulimit use-api-socket user userns uts volume
+	volume-driver volumes-from workdir`)
 
 var dockerShort = map[string]string{"t": "tty", "p": "publish", "P": "publish-all", "a": "attach", "c": "cpu-shares", "q": "quiet"}
 

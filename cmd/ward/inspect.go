@@ -137,6 +137,9 @@ func containerDetails(eng *engine.Engine, c engine.Container) (any, error) {
 	if c.Running() {
 		st["Pid"] = s.PID
 	}
+	if c.Kept.Health != nil {
+		st["Health"] = c.Kept.Health
+	}
 	var usage any
 	denied := []sandbox.DeniedSyscall{}
 	if s.Exit != nil {
@@ -155,8 +158,10 @@ func containerDetails(eng *engine.Engine, c engine.Container) (any, error) {
 			"Memory": plan.Limits.Memory, "MemorySwap": plan.Limits.Memory + plan.Limits.Swap, "PidsLimit": plan.Limits.PIDs,
 			"NanoCpus": plan.Limits.CPUQuota * 1_000_000_000 / int64(plan.Limits.CPUPeriod), "NetworkMode": plan.Network,
 			"CapAdd": plan.Process.Capabilities, "ReadonlyRootfs": !plan.Root.Writable, "AutoRemove": c.Remove,
+			"RestartPolicy": map[string]any{"Name": c.Request.Restart.String(), "MaximumRetryCount": c.Request.Restart.Max},
 			"MaskedPaths": plan.MaskedPaths, "ReadonlyPaths": plan.ReadonlyPaths,
 		},
 		"Mounts": plan.Mounts, "ImageDigest": c.Digest, "MonitorPid": s.MonitorPID, "Usage": usage, "DeniedSyscalls": denied, "Plan": json.RawMessage(encoded),
+		"RestartCount": c.Kept.Restarts,
 	}, nil
 }

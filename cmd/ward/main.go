@@ -92,7 +92,7 @@ func newRoot() *cobra.Command {
 	root.PersistentFlags().StringVar(&a.root, "root", os.Getenv("WARD_ROOT"), "keep all state, keys and configuration below this `directory`")
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(
-		newRun(a), newCreate(a), newStart(a), newRestart(a), newRename(a), newPs(a), newLogs(a), newStop(a), newKill(a), newWait(a), newRm(a), newInspect(a),
+		newRun(a), newCreate(a), newStart(a), newRestart(a), newRename(a), newKeep(a), newPs(a), newLogs(a), newStop(a), newKill(a), newWait(a), newRm(a), newInspect(a),
 		newVolume(a),
 		newPull(a), newPush(a), newImages(a), newRmi(a), newTag(a), newImport(a),
 		newKey(a), newSign(a), newVerify(a), newTrust(a), newPolicy(a), newAudit(a),

@@ -31,6 +31,7 @@ type runFlags struct {
 	capAdd, capDrop, securityOpt                                         []string
 	readOnly, interactive, detach, remove                                bool
 	host                                                                 hostFlags
+	keep                                                                 keepFlags
 }
 
 func (f *runFlags) register(cmd *cobra.Command) {
@@ -63,6 +64,7 @@ func (f *runFlags) register(cmd *cobra.Command) {
 	fs.BoolVarP(&f.detach, "detach", "d", false, "run in the background and print the id")
 	fs.BoolVar(&f.remove, "rm", false, "remove the container when it has ended")
 	f.host.register(fs)
+	f.keep.register(fs)
 }
 
 func (f *runFlags) request(fs *pflag.FlagSet, args []string) (engine.Request, error) {
@@ -83,7 +85,7 @@ func (f *runFlags) request(fs *pflag.FlagSet, args []string) (engine.Request, er
 	}
 	for _, step := range []func(*engine.Request) error{
 		func(r *engine.Request) error { return f.limits(fs, r) }, f.environment, f.networkMode, f.labelMap, f.security, f.allMounts,
-		func(r *engine.Request) error { return f.host.apply(fs, r) },
+		func(r *engine.Request) error { return f.host.apply(fs, r) }, func(r *engine.Request) error { return f.keep.apply(fs, r) },
 	} {
 		if err := step(&req); err != nil {
 			return req, err

@@ -69,6 +69,8 @@ type Container struct {
 
 	// Status is how it was last seen; not part of the record.
 	Status sandbox.Status `json:"-"`
+	// Kept is what its keeper last said; not part of the record.
+	Kept Kept `json:"-"`
 }
 
 // newID returns 64 hex digits. One that is all decimal in its first twelve is
@@ -251,6 +253,9 @@ func (e *Engine) load(id string) (Container, error) {
 		// Not started yet, or spoiled by a power cut, which also ended it: the
 		// lock tells the two apart, and one bad file stops nobody else.
 		err = nil
+	}
+	if c.Request.Restart.Name != "" || c.Request.Health != nil {
+		c.Kept = e.kept(c)
 	}
 	return c, err
 }

@@ -31,6 +31,11 @@ func (e *Engine) Signal(ctx context.Context, c Container, signal string) error {
 	if err != nil {
 		return err
 	}
+	if sig == syscall.SIGKILL || sig == syscall.Signal(c.StopSignal) {
+		if err := e.markStopped(c.ID); err != nil {
+			return err
+		}
+	}
 	return e.signal(ctx, c, sig)
 }
 
@@ -106,6 +111,10 @@ func (e *Engine) await(ctx context.Context, c Container) error {
 // after grace; with a negative grace it is waited for as long as it takes, as
 // Docker does. A container that is not running is left alone.
 func (e *Engine) Stop(ctx context.Context, c Container, grace time.Duration) error {
+	// Also for one that is between two runs of its restart policy.
+	if err := e.markStopped(c.ID); err != nil {
+		return err
+	}
 	if !c.Running() {
 		return nil
 	}
@@ -125,6 +134,9 @@ func (e *Engine) Stop(ctx context.Context, c Container, grace time.Duration) err
 
 // Kill ends the container with SIGKILL and returns when it is gone.
 func (e *Engine) Kill(ctx context.Context, c Container) error {
+	if err := e.markStopped(c.ID); err != nil {
+		return err
+	}
 	if err := e.signal(ctx, c, syscall.SIGKILL); err != nil {
 		return e.unlessEnded(ctx, c, err)
 	}

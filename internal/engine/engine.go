@@ -67,6 +67,10 @@ type Config struct {
 	Log      Recorder
 	Launcher Launcher
 	Floor    sandbox.Floor
+	// Keep starts a keeper for a container, a process that calls Keep and
+	// outlives this one. Optional: without it a request that needs one is
+	// refused.
+	Keep func(Container) error
 }
 
 // Engine runs requests. It is safe for concurrent use, and several processes
@@ -80,6 +84,7 @@ type Engine struct {
 	log      Recorder
 	launcher Launcher
 	floor    sandbox.Floor
+	keep     func(Container) error
 }
 
 // New returns an engine, and an error if anything is missing: there is no
@@ -91,7 +96,7 @@ func New(c Config) (*Engine, error) {
 	if err := c.Layout.make(); err != nil {
 		return nil, err
 	}
-	return &Engine{c.Layout, c.Resolver, c.Rootfs, c.Verifier, c.Decider, c.Log, c.Launcher, c.Floor}, nil
+	return &Engine{c.Layout, c.Resolver, c.Rootfs, c.Verifier, c.Decider, c.Log, c.Launcher, c.Floor, c.Keep}, nil
 }
 
 // attempt is what is known of a request while it passes the gate. Its refusals
@@ -105,7 +110,9 @@ type attempt struct {
 	again *Container
 	// createOnly stops before anything is launched.
 	createOnly bool
-	img        images.Image
+	// byHand says that somebody starts a container, not its keeper.
+	byHand bool
+	img    images.Image
 	// mounted are the verified images it mounts, by digest.
 	mounted map[string]images.Image
 	// answer is set once a policy has answered.

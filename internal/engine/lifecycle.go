@@ -32,9 +32,16 @@ func (e *Engine) Create(ctx context.Context, req Request) (Container, error) {
 // Start starts a container that does not run, as a new run with an id of its
 // own. Image, evidence and policy are judged as they are now.
 func (e *Engine) Start(ctx context.Context, actor audit.Actor, c Container, io Stdio) (*Started, error) {
+	a := e.again(actor, c)
+	a.byHand = true
+	return e.pass(ctx, a, io)
+}
+
+// again is the request a container was made by, asked once more.
+func (e *Engine) again(actor audit.Actor, c Container) *attempt {
 	req := c.Request
 	req.Actor, req.Name = actor, c.Name
-	return e.pass(ctx, &attempt{e: e, req: req, container: c.ID, run: newID(), again: &c}, io)
+	return &attempt{e: e, req: req, container: c.ID, run: newID(), again: &c}
 }
 
 // created puts on record that a container was made, and leaves it to be
@@ -71,7 +78,7 @@ func (e *Engine) resolveAgain(ctx context.Context, c *Container) (images.Image, 
 }
 
 // reopen takes the place of a container that is there and does not run.
-func (e *Engine) reopen(id, run string) (*slot, error) {
+func (e *Engine) reopen(id, run string, byHand bool) (*slot, error) {
 	dir := e.layout.container(id)
 	lock, err := fsx.TryLock(filepath.Join(dir, lockFile))
 	switch {
@@ -85,6 +92,9 @@ func (e *Engine) reopen(id, run string) (*slot, error) {
 	c, err := e.load(id)
 	if err == nil && c.live() {
 		err = fault.New(fault.Invalid, "container.state", "container "+c.Name+" was lost and has not been tidied up", "see how it is: ward ps -a")
+	}
+	if err == nil && byHand {
+		err = e.forgetStop(id)
 	}
 	if err != nil {
 		return nil, errors.Join(err, lock.Unlock())

@@ -45,7 +45,7 @@ func (e *Engine) reapOne(ctx context.Context, id string) error {
 	c, err := e.load(id)
 	ended := err == nil && c.Status.Phase == sandbox.PhaseExited
 	if ended && !c.Remove || err == nil && c.Status.Phase == sandbox.PhaseCreated {
-		return nil
+		return e.keepIfAlone(c)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // removed since
@@ -55,7 +55,7 @@ func (e *Engine) reapOne(ctx context.Context, id string) error {
 	}
 	lock, lerr := fsx.TryLock(filepath.Join(dir, lockFile))
 	if errors.Is(lerr, fsx.ErrLocked) || errors.Is(lerr, fs.ErrNotExist) {
-		return nil // somebody is responsible, or it is gone
+		return e.keepIfAlone(c) // somebody is responsible, or it is gone
 	}
 	if lerr != nil {
 		return fault.Wrap(fault.Internal, "containers.lock", lerr, "remove "+dir)
@@ -85,7 +85,7 @@ func (e *Engine) reapOne(ctx context.Context, id string) error {
 		}
 		return e.dispose(id)
 	}
-	return nil
+	return e.keepIfAlone(c)
 }
 
 // spoiled says that a record is there and makes no sense, which is not the

@@ -78,6 +78,13 @@ type Request struct {
 	StopSignal string
 	// StopTimeout is how many seconds stop waits; nil is ten.
 	StopTimeout *int `json:",omitempty"`
+	// Restart says when it is started again after its end.
+	Restart RestartPolicy
+	// Health changes the image's health check or, with a test in the image
+	// format's form (CMD or CMD-SHELL first), replaces it.
+	Health *HealthCheck `json:",omitempty"`
+	// NoHealth switches off the image's health check.
+	NoHealth bool
 
 	// Stdin passes the caller's standard input on.
 	Stdin bool

@@ -87,6 +87,11 @@ func (e *Engine) pass(ctx context.Context, a *attempt, io Stdio) (*Started, erro
 	if err := slot.lock.Unlock(); err != nil {
 		return nil, err
 	}
+	slot.container.Status.Phase = sandbox.PhaseRunning
+	if err := e.keepIfAlone(slot.container); err != nil {
+		// Nobody would look after it as was asked.
+		return nil, errors.Join(err, e.Kill(ctx, slot.container))
+	}
 	return &Started{slot.container, running}, nil
 }
 

@@ -97,9 +97,12 @@ func (e *Engine) seal(ctx context.Context, a *attempt, draft sandbox.Plan, dec p
 	// nobody removes them.
 	var s *slot
 	if a.again != nil {
-		s, err = e.reopen(a.again.ID, a.run)
+		s, err = e.reopen(a.again.ID, a.run, a.byHand)
 	} else {
 		req.Name = draft.Name
+		if req.Health, err = e.lookedAfter(req, img); err != nil {
+			return nil, nil, err
+		}
 		s, err = e.reserve(ctx, Container{
 			ID: draft.Container, Name: draft.Name, Created: time.Now().UTC(), Image: req.Image, Reference: img.Reference,
 			Digest: img.Digest, ImageID: img.ID, Command: draft.Process.Args, Labels: req.Labels, Network: draft.Network,

@@ -41,6 +41,7 @@ func TestScripts(t *testing.T) {
 				Setup:               s.setup,
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
 					"exits":    s.exits,
+					"until":    s.until,
 					"refused":  s.refused,
 					"recorded": s.recorded,
 					"gone":     s.gone,

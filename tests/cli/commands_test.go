@@ -64,6 +64,15 @@ func (s *script) exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// until COMMAND…: the command succeeds, sooner or later.
+func (s *script) until(ts *testscript.TestScript, neg bool, args []string) {
+	for deadline := time.Now().Add(30 * time.Second); run(ts, args) != 0; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			ts.Fatalf("%v never succeeded", args)
+		}
+	}
+}
+
 // refused [-unrecorded] RULE COMMAND…: exit 125; one error with cause, rule
 // and remedy; a run.denied record of that rule (unless there can be none);
 // and nothing that was not there before.
