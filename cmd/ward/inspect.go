@@ -159,7 +159,7 @@ func containerDetails(eng *engine.Engine, c engine.Container) (any, error) {
 			"NanoCpus": plan.Limits.CPUQuota * 1_000_000_000 / int64(plan.Limits.CPUPeriod), "NetworkMode": plan.Network,
 			"CapAdd": plan.Process.Capabilities, "ReadonlyRootfs": !plan.Root.Writable, "AutoRemove": c.Remove,
 			"RestartPolicy": map[string]any{"Name": c.Request.Restart.String(), "MaximumRetryCount": c.Request.Restart.Max},
-			"MaskedPaths": plan.MaskedPaths, "ReadonlyPaths": plan.ReadonlyPaths,
+			"MaskedPaths":   plan.MaskedPaths, "ReadonlyPaths": plan.ReadonlyPaths,
 		},
 		"Mounts": plan.Mounts, "ImageDigest": c.Digest, "MonitorPid": s.MonitorPID, "Usage": usage, "DeniedSyscalls": denied, "Plan": json.RawMessage(encoded),
 		"RestartCount": c.Kept.Restarts,
