@@ -1,3 +1,9 @@
+// The runtime would otherwise read this program's cgroup at its start, and
+// look again each second: it waits most of its life.
+
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 // Command ward runs containers that have been let in: signed by somebody the
 // host trusts, allowed by its policy, and on record before they start.
 package main
@@ -9,18 +15,15 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	_ "github.com/ward-project/ward/internal/early" // sets the collector's pace
 	"github.com/ward-project/ward/internal/fault"
 )
 
 func main() {
-	// A command lives for some milliseconds and starts with a heap of a few
-	// megabytes: collecting at the usual pace would be a tenth of its cost.
-	debug.SetGCPercent(800)
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
@@ -29,7 +32,7 @@ func run(args []string, out, errs io.Writer) int {
 	// Commands end themselves on these; a foreground run passes them on.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM, unix.SIGHUP)
 	defer stop()
-	root := newRoot()
+	root := newRoot(args)
 	root.SetArgs(args)
 	root.SetOut(out)
 	root.SetErr(errs)
@@ -70,7 +73,7 @@ func report(w io.Writer, cmd *cobra.Command, err error) int {
 	}
 }
 
-func newRoot() *cobra.Command {
+func newRoot(args []string) *cobra.Command {
 	a := &app{}
 	root := &cobra.Command{
 		Use:   "ward",
@@ -91,13 +94,7 @@ func newRoot() *cobra.Command {
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.PersistentFlags().StringVar(&a.root, "root", os.Getenv("WARD_ROOT"), "keep all state, keys and configuration below this `directory`")
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(
-		newRun(a), newCreate(a), newStart(a), newRestart(a), newRename(a), newKeep(a), newPs(a), newLogs(a), newStop(a), newKill(a), newWait(a), newRm(a), newInspect(a),
-		newVolume(a),
-		newPull(a), newPush(a), newImages(a), newRmi(a), newTag(a), newImport(a),
-		newKey(a), newSign(a), newVerify(a), newTrust(a), newPolicy(a), newAudit(a),
-		newRegistry(), newVersion(), newInfo(a),
-	)
+	root.AddCommand(commands(a, args)...)
 	return root
 }
 
