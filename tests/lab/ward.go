@@ -34,6 +34,8 @@ type Ward struct {
 	Dir, Root string
 	// Env is the environment its commands get.
 	Env []string
+	// Patience is how long a command may take; New sets a minute.
+	Patience time.Duration
 }
 
 // New makes an empty ward. It needs root.
@@ -45,7 +47,7 @@ func New(t *testing.T) *Ward {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &Ward{t: t, Dir: dir, Root: filepath.Join(dir, "root")}
+	w := &Ward{t: t, Dir: dir, Root: filepath.Join(dir, "root"), Patience: time.Minute}
 	w.Env = []string{
 		"PATH=" + Bin() + ":" + os.Getenv("PATH"), "HOME=" + dir, "WARD_ROOT=" + w.Root,
 		"LANG=C.UTF-8", "TMPDIR=" + os.TempDir(), "COSIGN_PASSWORD=",
@@ -72,14 +74,15 @@ func (w *Ward) Command(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Do runs a ward command to its end, for a minute at most.
+// Do runs a ward command to its end, for as long as the ward has patience.
 func (w *Ward) Do(args ...string) Result {
 	w.t.Helper()
 	cmd := w.Command(args...)
 	return w.Finish(cmd)
 }
 
-// Finish runs a prepared command to its end, for a minute at most.
+// Finish runs a prepared command to its end, for as long as the ward has
+// patience.
 func (w *Ward) Finish(cmd *exec.Cmd) Result {
 	w.t.Helper()
 	var out, errs bytes.Buffer
@@ -88,10 +91,10 @@ func (w *Ward) Finish(cmd *exec.Cmd) Result {
 	if err := cmd.Start(); err != nil {
 		w.t.Fatal(err)
 	}
-	timer := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+	timer := time.AfterFunc(w.Patience, func() { _ = cmd.Process.Kill() })
 	err := cmd.Wait()
 	if !timer.Stop() {
-		w.t.Errorf("%v did not end within a minute", cmd.Args)
+		w.t.Errorf("%v did not end within %v", cmd.Args, w.Patience)
 	}
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) && !errors.Is(err, exec.ErrWaitDelay) {

@@ -1,0 +1,86 @@
+package workloads
+
+// workload is one row: a program, how it is started, and what its users have
+// to be told.
+type workload struct {
+	name  string
+	title string // what it is and what the smoke test has it do
+	// image is "debian", made by mmdebstrap, or "busybox".
+	image   string
+	command []string // without the smoke test, which is the last argument
+	smoke   string   // file in smoke/
+	flags   []option
+}
+
+// option is a flag beyond the defaults and the reason a README would give.
+type option struct{ flag, why string }
+
+const (
+	noExec   = "/tmp is not executable unless asked for, and compilers run what they have just built there; 64 MiB is too little for their caches"
+	noSwitch = "there is no capability to change the user with (CAP_SETUID), so the server starts as the one it would have changed to"
+)
+
+var workloads = []workload{
+	{
+		name: "busybox", image: "busybox", command: []string{"sh"}, smoke: "busybox.sh",
+		title: "busybox: pipelines, archives, a web server and its client",
+	},
+	{
+		name: "shell", image: "debian", command: []string{"bash"}, smoke: "shell.sh",
+		title: "bash and coreutils: job control, traps, process substitution, sparse files, links, fifos",
+	},
+	{
+		name: "python", image: "debian", command: []string{"python3"}, smoke: "python.py",
+		title: "Python: TLS, sqlite3, subprocess, threads, multiprocessing (fork and spawn), shared memory, asyncio, a pseudo-terminal",
+	},
+	{
+		name: "perl", image: "debian", command: []string{"perl"}, smoke: "perl.pl",
+		title: "Perl: fork, pipes, sockets, threads, System V shared memory, regular expressions",
+	},
+	{
+		name: "node", image: "debian", command: []string{"node"}, smoke: "node.js",
+		title: "Node.js: HTTP, worker threads, cluster, child processes, crypto, file watchers, the just-in-time compiler",
+	},
+	{
+		name: "nginx", image: "debian", command: []string{"bash"}, smoke: "nginx.sh",
+		title: "nginx: two workers, files and a caching proxy over loopback, reload, graceful end",
+		flags: []option{
+			{"--user www-data", noSwitch},
+			{"--sysctl net.ipv4.ip_unprivileged_port_start=80", "it listens on port 80, and ports below 1024 are for root with a capability otherwise"},
+			{"--tmpfs /var/lib/nginx", "the directories for request bodies and caches; the root is read-only"},
+			{"--tmpfs /var/log/nginx", "its log; the root is read-only"},
+		},
+	},
+	{
+		name: "redis", image: "debian", command: []string{"bash"}, smoke: "redis.sh",
+		title: "redis: append-only file, snapshot by fork, benchmark, restart with the data",
+		flags: []option{
+			{"--user redis", noSwitch},
+			{"--tmpfs /var/lib/redis", "its data; the root is read-only (a volume where the data must stay)"},
+		},
+	},
+	{
+		name: "postgres", image: "debian", command: []string{"bash"}, smoke: "postgres.sh",
+		title: "PostgreSQL: initdb, parallel queries, pgbench, a crash and its recovery",
+		flags: []option{
+			{"--user postgres", "the server refuses to run as root, and " + noSwitch},
+			{"--tmpfs /var/lib/postgresql:size=512m", "its data; the root is read-only (a volume where the data must stay), and a new cluster with its log of changes is larger than the default of 64 MiB"},
+			{"-m 1g", "what is in a tmpfs counts as the container's memory"},
+		},
+	},
+	{
+		name: "go", image: "debian", command: []string{"bash"}, smoke: "go.sh",
+		title: "The Go tool chain: vet, build and test of a program that then runs",
+		flags: []option{
+			{"--tmpfs /tmp:exec,size=512m", noExec},
+			{"-m 1g", "the linker, and what is in a tmpfs counts as the container's memory"},
+		},
+	},
+	{
+		name: "cpp", image: "debian", command: []string{"bash"}, smoke: "cpp.sh",
+		title: "g++ and make: two compilers at once, threads, exceptions, a shared library, a static program",
+		flags: []option{
+			{"--tmpfs /tmp:exec,size=256m", noExec},
+		},
+	},
+}

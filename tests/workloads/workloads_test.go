@@ -1,0 +1,86 @@
+package workloads
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ward-project/ward/tests/lab"
+)
+
+func TestMain(m *testing.M) { os.Exit(lab.Main(m)) }
+
+// patience is for one command: a busy machine with two processors compiles
+// slowly. The smoke tests give up sooner wherever they wait for something.
+const patience = 4 * time.Minute
+
+// TestWorkloads runs every row of the table.
+func TestWorkloads(t *testing.T) {
+	lab.NeedsRoot(t)
+	if testing.Short() {
+		t.Skip("starts databases and compilers: not with -short")
+	}
+	w := lab.New(t)
+	w.Patience = patience
+	w.Busybox("work/busybox:1", smokeFiles(t)...)
+	w.Vouch("work/busybox:1")
+	importDebian(t, w)
+	w.Vouch("work/debian:1")
+	t.Run("run", func(t *testing.T) {
+		for _, wl := range workloads {
+			t.Run(wl.name, func(t *testing.T) {
+				t.Parallel()
+				wl.run(t, w)
+			})
+		}
+	})
+	w.Gone(t)
+}
+
+// importDebian hands the archive over in a pipe: a second copy on disk would
+// cost more time than the import.
+func importDebian(t *testing.T, w *lab.Ward) {
+	t.Helper()
+	rootfs := debian(t)
+	start := time.Now()
+	cmd := w.Command("import", "-", "work/debian:1")
+	r, pipe, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdin = r
+	files := smokeFiles(t)
+	sent := make(chan error, 1)
+	go func() {
+		err := withSmoke(rootfs, pipe, files)
+		sent <- errors.Join(err, pipe.Close())
+	}()
+	res := w.Finish(cmd)
+	r.Close() // a writer that is still at it gets EPIPE
+	if err := <-sent; err != nil || res.Code != 0 {
+		t.Fatalf("import: exit %d, archive: %v\n%s", res.Code, err, res.Stderr)
+	}
+	t.Logf("imported the image in %.1f s", time.Since(start).Seconds())
+}
+
+func (wl workload) args() []string {
+	var args []string
+	for _, o := range wl.flags {
+		args = append(args, strings.Fields(o.flag)...)
+	}
+	return args
+}
+
+func (wl workload) run(t *testing.T, w *lab.Ward) {
+	start := time.Now()
+	args := append([]string{"run", "--rm", "--name", wl.name}, wl.args()...)
+	args = append(append(args, "work/"+wl.image+":1"), wl.command...)
+	r := w.Do(append(args, filepath.Join("/", smokeDir, wl.smoke))...)
+	if r.Code != 0 || !strings.HasSuffix(r.Stdout, "smoke-ok\n") {
+		t.Errorf("exit %d\n%s\n%s", r.Code, r.Stdout, r.Stderr)
+	}
+	t.Logf("%.1f s", time.Since(start).Seconds())
+}
