@@ -134,12 +134,8 @@ func foreground(cmd *cobra.Command, eng *engine.Engine, c *engine.Started) error
 		fmt.Fprintf(cmd.ErrOrStderr(), "ward: container %s was killed for exceeding its memory limit\n", c.Name)
 	}
 	if c.Remove {
-		if c.Container, err = eng.Find(ctx, c.ID); err == nil {
-			err = eng.Discard(ctx, c.Container)
-		}
-		if err != nil && !errors.Is(err, fault.NotFound) {
-			// Not found: another command's sweep removed it. Anything else is
-			// said, but 125 would say that nothing ran.
+		if err := eng.Sweep(ctx, c.Container); err != nil {
+			// It is said, but 125 would say that nothing ran.
 			report(cmd.ErrOrStderr(), cmd, err)
 		}
 	}

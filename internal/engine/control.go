@@ -186,11 +186,11 @@ func (e *Engine) Remove(ctx context.Context, actor audit.Actor, c Container, opt
 			return err
 		}
 	}
-	return e.Discard(ctx, c)
+	return e.discard(ctx, c)
 }
 
-// Discard deletes a container of --rm that has ended.
-func (e *Engine) Discard(ctx context.Context, c Container) error {
+// discard deletes a container that has ended.
+func (e *Engine) discard(ctx context.Context, c Container) error {
 	if err := e.await(ctx, c); err != nil {
 		return err
 	}

@@ -40,6 +40,15 @@ func (e *Engine) Reap(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// Sweep is Reap for one container, as soon as nobody is responsible for it any
+// more: after a foreground run the others are not looked at again.
+func (e *Engine) Sweep(ctx context.Context, c Container) error {
+	if err := e.await(ctx, c); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return e.reapOne(ctx, c.ID)
+}
+
 func (e *Engine) reapOne(ctx context.Context, id string) error {
 	dir := e.layout.container(id)
 	c, err := e.load(id)
