@@ -31,7 +31,7 @@ const exampleInput = `{
     "mounts": [{"type": "tmpfs", "source": "", "target": "/tmp", "read_only": false}],
     "limits": {"memory": 536870912, "swap": 0, "pids": 512, "cpus": 1},
     "sysctls": [], "devices": [],
-    "seccomp": {"profile": "default"}, "security_opt": [], "labels": {},
+    "seccomp": {"profile": "default", "digest": "", "narrows": true, "extra": []}, "security_opt": [], "labels": {},
     "masked_paths": ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"],
     "readonly_paths": ["/proc/sys"],
     "requested": {"cap_add": [], "cap_drop": [], "network": "", "user": ""}

@@ -28,7 +28,7 @@ type grants struct {
 }
 
 // scope is what can be granted to every image or to some.
-type scope struct{ binds, capabilities, networks, sysctls, devices []string }
+type scope struct{ binds, capabilities, networks, sysctls, devices, seccomp []string }
 
 // document gives read-only binds a list of their own.
 func (s scope) document() map[string]any {
@@ -41,7 +41,7 @@ func (s scope) document() map[string]any {
 		}
 	}
 	return map[string]any{"binds": terms(rw), "binds_ro": terms(ro), "capabilities": terms(s.capabilities), "networks": terms(s.networks),
-		"sysctls": terms(s.sysctls), "devices": terms(s.devices)}
+		"sysctls": terms(s.sysctls), "devices": terms(s.devices), "seccomp": terms(s.seccomp)}
 }
 
 func terms(l []string) []any {
@@ -177,6 +177,13 @@ func (sc *scope) read(s source, key string, v any) (err error) {
 			}
 			return ""
 		})
+	case "seccomp":
+		sc.seccomp, err = readList(s, key, v, func(n string) string {
+			if n == "" || strings.Trim(n, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {
+				return "is not the name of a system call"
+			}
+			return ""
+		})
 	default:
 		err = badGrants(s, "%q is not something that can be granted", key)
 	}
@@ -274,7 +281,7 @@ func (g grants) document(level string, granted bool) map[string]any {
 		// In place of grants.rego. It must be there: OPA takes the list out of
 		// "not x in list" first, so that a rule with a list that is undefined
 		// never comes to the "not".
-		ward["granted"] = map[string]any{"networks": []any{}, "capabilities": []any{}, "mounts": []any{}, "sysctls": []any{}, "devices": []any{}}
+		ward["granted"] = map[string]any{"networks": []any{}, "capabilities": []any{}, "mounts": []any{}, "sysctls": []any{}, "devices": []any{}, "seccomp": []any{}}
 	}
 	return ward
 }
@@ -295,6 +302,7 @@ func (g grants) messages() map[string]any {
 		"{capabilities}", g.where("capabilities", "%[1]v"),
 		"{networks}", g.where("networks", "%[1]v"),
 		"{sysctls}", g.where("sysctls", "%[1]v"),
+		"{seccomp}", g.where("seccomp", "%[1]v"),
 		"{devices}", g.where("devices", "%[1]v"),
 		"{limits.memory}", g.where("limits", "memory"),
 		"{limits.swap}", g.where("limits", "swap"),

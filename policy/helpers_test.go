@@ -25,7 +25,7 @@ func good() policy.Input {
 		Run: policy.Run{
 			Args: []string{"/bin/app"}, Cwd: "/", NoNewPrivs: true, ReadOnly: true, Network: "none",
 			Limits:      policy.Limits{Memory: 1 << 29, PIDs: 100, CPUs: 1},
-			Seccomp:     policy.Seccomp{Profile: "default"},
+			Seccomp:     policy.Seccomp{Profile: "default", Narrows: true},
 			MaskedPaths: []string{"/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"},
 		},
 		Host: policy.Host{Memory: 1 << 33, CPUs: 2},

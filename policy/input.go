@@ -160,7 +160,14 @@ type Limits struct {
 
 // Seccomp names the system-call filter; "unconfined" is none.
 type Seccomp struct {
+	// Profile is "default", or "custom" for one from a file.
 	Profile string `json:"profile"`
+	// Digest names its meaning.
+	Digest string `json:"digest"`
+	// Narrows says that it provably allows nothing that the default does not;
+	// Extra names the calls of which it may allow more.
+	Narrows bool     `json:"narrows"`
+	Extra   []string `json:"extra"`
 }
 
 // Requested is the part of the request that asks for more or less than the
@@ -233,7 +240,7 @@ func (in *Input) fill() {
 	in.OCI.fill()
 	r := &in.Run
 	for _, l := range []*[]string{
-		&in.Image.Env, &r.Args, &r.EnvNames, &r.Capabilities, &r.SecurityOpt, &r.MaskedPaths,
+		&in.Image.Env, &r.Args, &r.EnvNames, &r.Capabilities, &r.SecurityOpt, &r.Seccomp.Extra, &r.MaskedPaths,
 		&r.ReadonlyPaths, &r.Requested.CapAdd, &r.Requested.CapDrop,
 	} {
 		if *l == nil {

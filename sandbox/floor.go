@@ -83,18 +83,6 @@ func (f Floor) privileges(p Plan) error {
 	return nil
 }
 
-func (f Floor) seccomp(p Plan) error {
-	want, ok := f.profiles[p.Seccomp.Profile]
-	if !ok {
-		return below("seccomp", fmt.Sprintf("seccomp profile %q is not known", p.Seccomp.Profile), "use "+SeccompProfile)
-	}
-	if p.Seccomp.Digest != want {
-		return below("seccomp", fmt.Sprintf("seccomp profile %q is another one than this build's", p.Seccomp.Profile),
-			"install ward and ward-launch from the same build")
-	}
-	return nil
-}
-
 func (f Floor) paths(p Plan) error {
 	for _, want := range f.masked {
 		if !slices.Contains(p.MaskedPaths, want) {

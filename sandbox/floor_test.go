@@ -58,6 +58,11 @@ func processSpoils() []spoil {
 		{"network", "empty", func(p *sandbox.Plan) { p.Network = "" }},
 		{"network", "unknown", func(p *sandbox.Plan) { p.Network = "bridge" }},
 		{"seccomp", "none", func(p *sandbox.Plan) { p.Seccomp = sandbox.Seccomp{} }},
+		{"seccomp", "default with rules", func(p *sandbox.Plan) {
+			p.Seccomp.Rules = []sandbox.SeccompRule{{Names: []string{"bpf"}, Action: "allow"}}
+		}},
+		{"seccomp", "default and beyond", func(p *sandbox.Plan) { p.Seccomp.Beyond = []string{"bpf"} }},
+		{"seccomp", "custom by another name", func(p *sandbox.Plan) { p.Seccomp.Profile = sandbox.SeccompCustom }},
 		{"seccomp", "unconfined", func(p *sandbox.Plan) { p.Seccomp.Profile = "unconfined" }},
 		{"seccomp", "other digest", func(p *sandbox.Plan) { p.Seccomp.Digest = "sha256:" + strings.Repeat("0", 64) }},
 		{"args", "none", func(p *sandbox.Plan) { p.Process.Args = nil }},

@@ -163,14 +163,6 @@ type Limits struct {
 	Output int64 `json:"output"`
 }
 
-// Seccomp names the system-call filter.
-type Seccomp struct {
-	// Profile is a name known to sandbox/profile.
-	Profile string `json:"profile"`
-	// Digest is that profile's, so that gate and launcher mean the same one.
-	Digest string `json:"digest"`
-}
-
 // Host says where on the host this container's files are.
 type Host struct {
 	// ContainerDir holds plan, status, output log and writable layer.

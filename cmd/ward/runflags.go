@@ -58,7 +58,7 @@ func (f *runFlags) register(cmd *cobra.Command) {
 	f.mountFlags.register(fs)
 	fs.StringArrayVar(&f.capAdd, "cap-add", nil, "ask for a capability")
 	fs.StringArrayVar(&f.capDrop, "cap-drop", nil, "give up a capability")
-	fs.StringArrayVar(&f.securityOpt, "security-opt", nil, "no-new-privileges, seccomp=default")
+	fs.StringArrayVar(&f.securityOpt, "security-opt", nil, "no-new-privileges, seccomp=default, or seccomp=`FILE` in Docker's form")
 	fs.BoolVar(&f.readOnly, "read-only", true, "read-only root file system; =false asks for a writable one")
 	fs.BoolVarP(&f.interactive, "interactive", "i", false, "pass standard input on")
 	fs.BoolVarP(&f.detach, "detach", "d", false, "run in the background and print the id")
@@ -212,8 +212,15 @@ func (f *runFlags) security(req *engine.Request) error {
 			if req.Seccomp = v; v == "builtin" {
 				req.Seccomp = "default"
 			}
+			req.SeccompFile = nil
+		case k == "seccomp" && v != "":
+			b, err := readProfile(v)
+			if err != nil {
+				return err
+			}
+			req.Seccomp, req.SeccompFile = v, b
 		default:
-			return invalid("run.security-opt", fmt.Sprintf("--security-opt %.64q is not there yet", o), "use no-new-privileges or seccomp=default, which are the defaults anyway")
+			return invalid("run.security-opt", fmt.Sprintf("--security-opt %.64q is not there yet", o), "use no-new-privileges, seccomp=default or seccomp=FILE")
 		}
 	}
 	return nil

@@ -68,8 +68,10 @@ type Request struct {
 	CapDrop   []string
 	// Writable asks for a writable root file system.
 	Writable bool
-	// Seccomp is a profile's name; empty means "default".
-	Seccomp string
+	// Seccomp is a profile's name; empty means "default". With SeccompFile, the
+	// content of a profile in Docker's form, it is the file's name.
+	Seccomp     string
+	SeccompFile []byte `json:",omitempty"`
 	// AllowNewPrivs asks to leave no_new_privs off; the floor refuses it.
 	AllowNewPrivs bool
 	// Network defaults to "none".

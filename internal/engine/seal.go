@@ -56,10 +56,9 @@ func (e *Engine) draft(ctx context.Context, req Request, img images.Image, id, r
 		return none, err
 	}
 	host := cmp.Or(req.Hostname, id[:12])
-	filter := sandbox.DefaultSeccomp()
-	if req.Seccomp != "" && req.Seccomp != filter.Profile {
-		// Policy and floor judge what was asked for; nothing is substituted.
-		filter = sandbox.Seccomp{Profile: req.Seccomp}
+	filter, err := filterFor(req, caps)
+	if err != nil {
+		return none, err
 	}
 	return sandbox.Plan{
 		Version: sandbox.PlanVersion, Build: sandbox.Build,

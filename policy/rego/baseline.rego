@@ -19,6 +19,7 @@ complete := [
 	input.run.mounts, input.run.security_opt, input.run.masked_paths, input.run.seccomp.profile,
 	data.ward.granted.networks, data.ward.granted.capabilities, data.ward.granted.mounts, data.ward.limits,
 	input.run.sysctls, input.run.devices, data.ward.granted.sysctls, data.ward.granted.devices,
+	input.run.seccomp.narrows, input.run.seccomp.extra, data.ward.granted.seccomp,
 ]
 
 # ward: the evidence is for exactly this image.
@@ -112,7 +113,14 @@ violations contains [object.get(option_codes, split(option, "=")[0], "baseline.s
 	some opt in input.run.security_opt
 	option := replace(opt, ":", "=") # Docker's older spelling
 	not option in safe_options
+	not filter_of_its_own(option)
 	not strings.any_prefix_match(option, {"apparmor=localhost/", "label=level="})
+}
+
+# A filter from a file is judged by what it is, below.
+filter_of_its_own(option) if {
+	startswith(option, "seccomp=")
+	input.run.seccomp.profile == "custom"
 }
 
 option_codes := {
@@ -130,6 +138,18 @@ safe_options := {
 violations contains ["baseline.proc-mount-masks", [path]] if {
 	some path in {"/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"}
 	not path in input.run.masked_paths
+}
+
+# ward: a filter of the run's own only narrows the default one, but for calls
+# that are granted by name.
+violations contains ["baseline.seccomp-extra", [name]] if {
+	some name in input.run.seccomp.extra
+	not name in data.ward.granted.seccomp
+}
+
+violations contains ["baseline.seccomp-profile", [input.run.seccomp.profile]] if {
+	not input.run.seccomp.narrows == true
+	count(input.run.seccomp.extra) == 0
 }
 
 # PSS Seccomp: there is a filter.

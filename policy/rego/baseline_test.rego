@@ -132,6 +132,20 @@ test_unmasked_paths if {
 	}
 }
 
+own(members) := [
+	{"op": "replace", "path": "/run/seccomp", "value": object.union({"profile": "custom", "digest": "sha256:1", "narrows": true, "extra": []}, members)},
+	{"op": "replace", "path": "/run/security_opt", "value": ["seccomp=/etc/mine.json"]},
+]
+
+test_seccomp_of_its_own if {
+	broken(own({})) == set()
+	wider := own({"narrows": false, "extra": ["io_uring_setup", "socket"]})
+	broken(wider) == {["baseline.seccomp-extra", ["io_uring_setup"]], ["baseline.seccomp-extra", ["socket"]]}
+	broken(wider) == set() with data.ward.granted.seccomp as {"io_uring_setup", "socket"}
+	broken(wider) == {["baseline.seccomp-extra", ["socket"]]} with data.ward.granted.seccomp as {"io_uring_setup"}
+	broken(own({"narrows": false})) == {["baseline.seccomp-profile", ["custom"]]}
+}
+
 test_sysctls if {
 	broken(set_to("/run/sysctls", [{"name": "net.ipv4.tcp_syncookies", "value": "1"}])) == set()
 	broken(set_to("/run/sysctls", [{"name": "net.ipv4.ip_forward", "value": "1"}])) == {["baseline.sysctls", ["net.ipv4.ip_forward"]]}

@@ -14,6 +14,8 @@ capabilities contains c if some c in scopes[_].capabilities
 
 sysctls contains s if some s in scopes[_].sysctls
 
+seccomp contains c if some c in scopes[_].seccomp
+
 devices contains d if some d in scopes[_].devices
 
 # The source is clean and has no links left: Decide takes no other.

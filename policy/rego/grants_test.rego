@@ -2,7 +2,7 @@ package ward.granted_test
 
 import data.ward.granted
 
-grants(members) := object.union({"binds": [], "binds_ro": [], "capabilities": [], "networks": [], "sysctls": [], "devices": [], "images": {}}, members)
+grants(members) := object.union({"binds": [], "binds_ro": [], "capabilities": [], "networks": [], "sysctls": [], "devices": [], "seccomp": [], "images": {}}, members)
 
 bind(source, read_only) := {"type": "bind", "source": source, "target": "/x", "read_only": read_only}
 
@@ -35,6 +35,10 @@ test_only_binds if {
 test_networks_and_capabilities if {
 	granted.networks == {"host"} with input as data.ward.example with data.ward.grants as grants({"networks": ["host"]})
 	granted.capabilities == {"NET_RAW"} with input as data.ward.example with data.ward.grants as grants({"capabilities": ["NET_RAW"]})
+}
+
+test_seccomp if {
+	granted.seccomp == {"io_uring_setup"} with input as data.ward.example with data.ward.grants as grants({"seccomp": ["io_uring_setup"]})
 }
 
 test_sysctls_and_devices if {

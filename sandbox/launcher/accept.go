@@ -39,6 +39,11 @@ func accept() (sandbox.Plan, error) {
 	if err := sandbox.DefaultFloor().Check(plan); err != nil {
 		return sandbox.Plan{}, err
 	}
+	if plan.Seccomp.Profile == sandbox.SeccompCustom {
+		if _, err := filterOf(plan.Seccomp); err != nil {
+			return sandbox.Plan{}, err
+		}
+	}
 	return plan, proved(plan, raw, proof)
 }
 

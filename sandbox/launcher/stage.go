@@ -23,7 +23,6 @@ import (
 
 	"github.com/ward-project/ward/internal/fault"
 	"github.com/ward-project/ward/sandbox"
-	"github.com/ward-project/ward/sandbox/profile"
 )
 
 // stage starts one process in a container by way of the program in stage.c.
@@ -219,16 +218,6 @@ func staged() error {
 		return errors.New("init was not given the stage's settings")
 	}
 	return nil
-}
-
-// filterOf is the filter the plan names. The floor has matched name and digest
-// already; this matches them against the data itself.
-func filterOf(want sandbox.Seccomp) (*profile.Filter, error) {
-	p := profile.Default()
-	if want.Profile != p.Name || want.Digest != profile.Digest() {
-		return nil, fmt.Errorf("seccomp profile %q is not this launcher's", want.Profile)
-	}
-	return p.Filter()
 }
 
 // filterFlags are of seccomp(2): the listener; and a call that has reached it

@@ -47,6 +47,11 @@ func (p Profile) Filter() (*Filter, error) {
 			}
 		}
 	}
+	// Any other error number, and libc has no threads: it falls back to clone
+	// only where clone3 is not there.
+	if nr, ok := CallNumber("clone3"); ok && f.calls[nr] == nil {
+		f.calls[nr] = []Rule{{Names: []string{"clone3"}, Action: Refuse, Errno: enosys, Quiet: true}}
+	}
 	for _, rules := range f.calls {
 		if len(rules) > 1 {
 			slices.SortStableFunc(rules, func(a, b Rule) int { return cmp.Compare(b.Action, a.Action) }) // errno before allow
