@@ -68,6 +68,11 @@ func TestTable(t *testing.T) {
 		if err != nil || !strings.Contains(string(b), "smoke-ok") {
 			t.Errorf("%s: no smoke test that says when it is done (%v)", wl.name, err)
 		}
+		for _, r := range wl.refused {
+			if r.call == "" || r.why == "" {
+				t.Errorf("%s: a refusal of %q without a reason", wl.name, r.call)
+			}
+		}
 		for _, o := range wl.flags {
 			if !strings.HasPrefix(o.flag, "-") || o.why == "" {
 				t.Errorf("%s: flag %q without a reason", wl.name, o.flag)

@@ -10,7 +10,14 @@ type workload struct {
 	command []string // without the smoke test, which is the last argument
 	smoke   string   // file in smoke/
 	flags   []option
+	// refused are the system calls the filter refuses it. Any other fails the
+	// test: it is either missing from the profile, or a surprise that somebody
+	// has to explain here. So does one that is not refused any more.
+	refused []refusal
 }
+
+// refusal is a system call the filter turned down, and why nothing is lost by it.
+type refusal struct{ call, why string }
 
 // option is a flag beyond the defaults and the reason a README would give.
 type option struct{ flag, why string }
@@ -28,6 +35,8 @@ var workloads = []workload{
 	{
 		name: "shell", image: "debian", command: []string{"bash"}, smoke: "shell.sh",
 		title: "bash and coreutils: job control, traps, process substitution, sparse files, links, fifos",
+		// The only row with any, and on purpose: it shows that a refusal is seen.
+		refused: []refusal{{"unshare", "the smoke test asks for a user namespace, to see the refusal on record"}},
 	},
 	{
 		name: "python", image: "debian", command: []string{"python3"}, smoke: "python.py",

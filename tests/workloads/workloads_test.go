@@ -1,6 +1,7 @@
 package workloads
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ward-project/ward/audit"
 	"github.com/ward-project/ward/tests/lab"
 )
 
@@ -83,4 +85,54 @@ func (wl workload) run(t *testing.T, w *lab.Ward) {
 		t.Errorf("exit %d\n%s\n%s", r.Code, r.Stdout, r.Stderr)
 	}
 	t.Logf("%.1f s", time.Since(start).Seconds())
+	wl.refusals(t, w)
+}
+
+// refusals compares what the record says the filter refused with the table.
+func (wl workload) refusals(t *testing.T, w *lab.Ward) {
+	t.Helper()
+	denied := map[string]uint64{}
+	run := ""
+	for _, e := range w.Records() {
+		switch e.Type {
+		case audit.RunIntent:
+			var intent audit.Intent
+			if decode(t, e, &intent); intent.Name == wl.name {
+				run = e.Run
+			}
+		case audit.RunDeniedSyscalls:
+			var calls audit.DeniedSyscalls
+			if decode(t, e, &calls); e.Run == run {
+				for _, c := range calls.Syscalls {
+					denied[c.Name] = c.Count
+				}
+			}
+		}
+	}
+	if run == "" {
+		t.Error("the run is not on record")
+	}
+	for _, r := range wl.refused {
+		if denied[r.call] == 0 {
+			t.Errorf("%s was not refused, and the table says it is", r.call)
+		}
+		t.Logf("%s was refused %d times: %s", r.call, denied[r.call], r.why)
+		delete(denied, r.call)
+	}
+	for call, n := range denied {
+		t.Errorf("%s was refused %d times, and nobody says why that is right", call, n)
+	}
+}
+
+func decode(t *testing.T, e audit.Entry, into any) {
+	t.Helper()
+	var rec struct {
+		Data json.RawMessage `json:"data"`
+	}
+	if err := json.Unmarshal(e.Leaf, &rec); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(rec.Data, into); err != nil {
+		t.Fatal(err)
+	}
 }

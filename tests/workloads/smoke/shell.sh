@@ -21,4 +21,6 @@ mkfifo pipe; (cat random > pipe &); cmp pipe random
 tar -c . | tar -x -C "$(mktemp -d)"; find . -type f -newer installed | xargs -n 1 -P 4 sha256sum > /dev/null
 nice -n 5 true; nproc > /dev/null; df . > /dev/null; du -s . > /dev/null; id -u > /dev/null; who > /dev/null
 ulimit -n > /dev/null; ulimit -Sn 256; [ "$(ulimit -n)" = 256 ]
+# What is refused says so.
+unshare --user true 2> why && exit 1; grep -q 'Operation not permitted' why
 echo smoke-ok
