@@ -31,6 +31,9 @@ const (
 	ContainerRename Type = "container.rename"
 	ContainerUpdate Type = "container.update"
 	ContainerRemove Type = "container.remove"
+	ContainerSignal Type = "container.signal"
+	ContainerStop   Type = "container.stop"
+	ContainerHealth Type = "container.health"
 
 	// OCIIntent is run.intent for what a caller of ward-oci starts: a container,
 	// or another process in one. OCIUpdate says that its limits were changed.
@@ -120,6 +123,9 @@ type Intent struct {
 	// Input is "sha256:…" of the policy input the decision was made on.
 	Input string   `json:"input,omitempty"`
 	Args  []string `json:"args,omitempty"`
+	// Labels are the container's; Remove says that it is removed at its end.
+	Labels map[string]string `json:"labels,omitempty"`
+	Remove bool              `json:"remove,omitempty"`
 	// EnvNames are the names of the environment variables; values never enter
 	// the log.
 	EnvNames []string `json:"env_names,omitempty"`
@@ -254,6 +260,12 @@ type ContainerEvent struct {
 	Decision json.RawMessage `json:"decision,omitempty"`
 	Input    string          `json:"input,omitempty"`
 	Args     []string        `json:"args,omitempty"`
+	// Labels are container.create's.
+	Labels map[string]string `json:"labels,omitempty"`
+	// Signal is container.signal's, or the first that container.stop sends.
+	Signal int `json:"signal,omitempty"`
+	// Health is what container.health found it to be now.
+	Health string `json:"health,omitempty"`
 	// Limits are container.update's, by name.
 	Limits map[string]int64 `json:"limits,omitempty"`
 }

@@ -212,7 +212,7 @@ func newStop(a *app) *cobra.Command {
 		Use: "stop [OPTIONS] CONTAINER [CONTAINER...]", Short: "Stop containers: their stop signal, then SIGKILL", Args: atLeast(1, "a CONTAINER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.each(cmd, args, func(eng *engine.Engine, c engine.Container) error {
-				if err := eng.Stop(cmd.Context(), c, stopGrace(cmd, c, grace)); err != nil {
+				if err := eng.Stop(cmd.Context(), audit.Caller(), c, stopGrace(cmd, c, grace)); err != nil {
 					return err
 				}
 				return say(cmd, c.Name)
@@ -239,7 +239,7 @@ func newKill(a *app) *cobra.Command {
 		Use: "kill [OPTIONS] CONTAINER [CONTAINER...]", Short: "Send a signal, SIGKILL unless another is named", Args: atLeast(1, "a CONTAINER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.each(cmd, args, func(eng *engine.Engine, c engine.Container) error {
-				if err := eng.Signal(cmd.Context(), c, sig); err != nil {
+				if err := eng.Signal(cmd.Context(), audit.Caller(), c, sig); err != nil {
 					return err
 				}
 				return say(cmd, c.Name)

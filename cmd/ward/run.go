@@ -120,7 +120,7 @@ func foreground(cmd *cobra.Command, eng *engine.Engine, c *engine.Started) error
 		for s := range signals {
 			n := strconv.Itoa(int(s.(syscall.Signal)))
 			if live, err := eng.Find(ctx, c.ID); err == nil && live.Running() {
-				if err := eng.Signal(ctx, live, n); err != nil {
+				if err := eng.Signal(ctx, audit.Caller(), live, n); err != nil {
 					fmt.Fprintln(os.Stderr, "ward: pass on signal "+n+": "+printable(err.Error()))
 				}
 			}

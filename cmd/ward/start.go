@@ -102,7 +102,7 @@ func newRestart(a *app) *cobra.Command {
 		Use: "restart [OPTIONS] CONTAINER [CONTAINER...]", Short: "Stop containers and start them again, through the whole gate", Args: atLeast(1, "a CONTAINER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.each(cmd, args, func(eng *engine.Engine, c engine.Container) error {
-				if err := eng.Stop(cmd.Context(), c, stopGrace(cmd, c, grace)); err != nil {
+				if err := eng.Stop(cmd.Context(), audit.Caller(), c, stopGrace(cmd, c, grace)); err != nil {
 					return err
 				}
 				return a.startAgain(cmd, eng, c)

@@ -24,9 +24,10 @@ func (c Container) live() bool {
 	return c.Status.Phase != sandbox.PhaseExited && c.Status.Phase != sandbox.PhaseCreated
 }
 
-// Signal sends a signal (name or number) to the container's first process.
-// A container that does not run is fault.Invalid.
-func (e *Engine) Signal(ctx context.Context, c Container, signal string) error {
+// Signal sends a signal (name or number) to the container's first process,
+// once it is on record that it will. A container that does not run is
+// fault.Invalid.
+func (e *Engine) Signal(ctx context.Context, actor audit.Actor, c Container, signal string) error {
 	sig, err := stopSignal(signal)
 	if err != nil {
 		return err
@@ -36,7 +37,19 @@ func (e *Engine) Signal(ctx context.Context, c Container, signal string) error {
 			return err
 		}
 	}
+	if !c.Running() {
+		return notRunning(c)
+	}
+	if err := e.append(ctx, about(audit.ContainerSignal, actor, c, audit.ContainerEvent{Signal: int(sig)})); err != nil {
+		return err
+	}
 	return e.signal(ctx, c, sig)
+}
+
+// about is a record about a container, not about one of its runs.
+func about(t audit.Type, actor audit.Actor, c Container, d audit.ContainerEvent) audit.Record {
+	d.Container, d.Name, d.Image = c.ID, c.Name, audit.Image{Reference: c.Reference, Digest: c.Digest}
+	return audit.Record{Type: t, Run: c.ID, Actor: actor, Data: d}
 }
 
 func (e *Engine) signal(ctx context.Context, c Container, sig syscall.Signal) error {
@@ -110,13 +123,16 @@ func (e *Engine) await(ctx context.Context, c Container) error {
 // Stop sends the container's stop signal, and SIGKILL when it has not ended
 // after grace; with a negative grace it is waited for as long as it takes, as
 // Docker does. A container that is not running is left alone.
-func (e *Engine) Stop(ctx context.Context, c Container, grace time.Duration) error {
+func (e *Engine) Stop(ctx context.Context, actor audit.Actor, c Container, grace time.Duration) error {
 	// Also for one that is between two runs of its restart policy.
 	if err := e.markStopped(c.ID); err != nil {
 		return err
 	}
 	if !c.Running() {
 		return nil
+	}
+	if err := e.append(ctx, about(audit.ContainerStop, actor, c, audit.ContainerEvent{Signal: c.StopSignal})); err != nil {
+		return err
 	}
 	if err := e.signal(ctx, c, syscall.Signal(c.StopSignal)); err != nil {
 		return e.unlessEnded(ctx, c, err)
@@ -172,9 +188,7 @@ func (e *Engine) Remove(ctx context.Context, actor audit.Actor, c Container, opt
 			return err
 		}
 	}
-	err := e.append(ctx, audit.Record{Type: audit.ContainerRemove, Run: c.ID, Actor: actor, Data: audit.ContainerEvent{
-		Container: c.ID, Name: c.Name, Image: audit.Image{Reference: c.Reference, Digest: c.Digest}}})
-	if err != nil {
+	if err := e.append(ctx, about(audit.ContainerRemove, actor, c, audit.ContainerEvent{})); err != nil {
 		return err
 	}
 	if opt.Volumes && !c.Remove {

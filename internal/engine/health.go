@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/ward-project/ward/audit"
 	"github.com/ward-project/ward/images"
 	"github.com/ward-project/ward/internal/fault"
 )
@@ -129,9 +130,14 @@ func (e *Engine) watch(ctx context.Context, c Container, probe Prober) {
 			return
 		case <-time.After(pause):
 		}
+		was := state.Status
 		state = state.after(h.probe(ctx, c, probe), time.Since(started) < h.StartPeriod, h.Retries)
 		if ctx.Err() != nil {
 			return
+		}
+		if state.Status != was {
+			// What cannot be recorded now is missing there; the state itself is right.
+			_ = e.append(ctx, about(audit.ContainerHealth, audit.Caller(), c, audit.ContainerEvent{Health: state.Status}))
 		}
 	}
 }

@@ -50,7 +50,7 @@ func (a *attempt) created(ctx context.Context, s *slot, dec policy.Decision) (*S
 	err := a.e.append(ctx, audit.Record{Type: audit.ContainerCreate, Run: a.run, Actor: a.req.Actor, Data: audit.ContainerEvent{
 		Container: s.container.ID, Name: s.container.Name,
 		Image:    audit.Image{Reference: a.img.Reference, Digest: a.img.Digest},
-		Decision: kept(dec), Input: dec.InputDigest(), Args: s.plan.Process.Args,
+		Decision: kept(dec), Input: dec.InputDigest(), Args: s.plan.Process.Args, Labels: a.req.Labels,
 	}})
 	if err != nil {
 		return nil, errors.Join(err, s.abandon())
@@ -121,8 +121,7 @@ func (e *Engine) Rename(ctx context.Context, actor audit.Actor, c Container, nam
 		}
 		previous := c.Name
 		c.Name = name
-		return e.append(ctx, audit.Record{Type: audit.ContainerRename, Run: c.ID, Actor: actor, Data: audit.ContainerEvent{
-			Container: c.ID, Name: name, Previous: previous, Image: audit.Image{Reference: c.Reference, Digest: c.Digest}}})
+		return e.append(ctx, about(audit.ContainerRename, actor, *c, audit.ContainerEvent{Previous: previous}))
 	})
 }
 
