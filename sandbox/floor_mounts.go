@@ -27,7 +27,7 @@ func (f Floor) mounts(p Plan) error {
 			}
 		}
 		if seen[m.Target] {
-			return below("mounts", fmt.Sprintf("two mounts have the target %q", m.Target), "")
+			return below("mounts", fmt.Sprintf("two mounts have the target %q", m.Target), "mount one thing there")
 		}
 		seen[m.Target] = true
 		if err := f.mount(p, m); err != nil {

@@ -142,6 +142,16 @@ func newRmi(a *app) *cobra.Command {
 }
 
 func (a *app) removeImage(cmd *cobra.Command, eng *engine.Engine, ref string) error {
+	gone, err := a.dropImage(cmd, eng, ref)
+	if err != nil || len(gone) == 0 {
+		return err
+	}
+	return say(cmd, strings.Join(gone, "\n"))
+}
+
+// dropImage removes an image that no container uses, on record, and returns
+// what is gone.
+func (a *app) dropImage(cmd *cobra.Command, eng *engine.Engine, ref string) ([]string, error) {
 	var gone []string
 	err := a.change(cmd.Context(), audit.ImageRemove, func(s *images.Store) (_ audit.ImageEvent, err error) {
 		// Asked under the store's lock, when it is known which image is meant.
@@ -165,10 +175,7 @@ func (a *app) removeImage(cmd *cobra.Command, eng *engine.Engine, ref string) er
 		}
 		return ev, nil
 	})
-	if err != nil || len(gone) == 0 {
-		return err
-	}
-	return say(cmd, strings.Join(gone, "\n"))
+	return gone, err
 }
 
 func newImport(a *app) *cobra.Command {

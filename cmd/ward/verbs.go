@@ -19,7 +19,7 @@ func verbs() []verb {
 	return []verb{
 		{"run", newRun}, {"create", newCreate}, {"start", newStart}, {"restart", newRestart}, {"rename", newRename}, {"keep", newKeep}, {"events", newEvents},
 		{"ps", newPs}, {"logs", newLogs}, {"stop", newStop}, {"kill", newKill}, {"wait", newWait}, {"rm", newRm}, {"inspect", newInspect},
-		{"volume", newVolume},
+		{"volume", newVolume}, {"container", newContainerGroup}, {"image", newImageGroup}, {"system", newSystemGroup}, {"diff", newDiff},
 		{"pull", newPull}, {"push", newPush}, {"images", newImages}, {"rmi", newRmi}, {"tag", newTag}, {"import", newImport},
 		{"key", newKey}, {"sign", newSign}, {"verify", newVerify}, {"trust", newTrust}, {"policy", newPolicy}, {"audit", newAudit},
 		{"registry", func(*app) *cobra.Command { return newRegistry() }},

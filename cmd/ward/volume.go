@@ -8,28 +8,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
 	"github.com/ward-project/ward/audit"
 	"github.com/ward-project/ward/internal/engine"
 	"github.com/ward-project/ward/internal/fault"
-	"github.com/ward-project/ward/internal/fsx"
 	"github.com/ward-project/ward/internal/volume"
 )
-
-// group makes a command that only has others below it.
-func group(use, short string, sub ...*cobra.Command) *cobra.Command {
-	cmd := &cobra.Command{Use: use + " COMMAND", Short: short, Args: cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usage("%q is not a command of %s", args[0], cmd.CommandPath())
-			}
-			return cmd.Help()
-		}}
-	cmd.AddCommand(sub...)
-	return cmd
-}
 
 func newVolume(a *app) *cobra.Command {
 	return group("volume", "Keep data longer than its container",
@@ -93,7 +78,7 @@ func newVolumeList(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "ls [OPTIONS]", Aliases: []string{"list"}, Short: "List volumes", Args: exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			keep, err := parseVolumeFilters(filters, "dangling", "driver", "label", "name")
+			keep, err := parseKeyFilter(filters, "dangling", "driver", "label", "name")
 			if err != nil {
 				return err
 			}
@@ -135,60 +120,6 @@ func volumeRow(v volume.Volume, links int) row {
 	}
 	return row{"Name": v.Name, "Driver": v.Driver, "Scope": volume.Local, "Mountpoint": v.Mountpoint, "Labels": strings.Join(labels, ","),
 		"Links": fmt.Sprint(links), "Size": "N/A", "Status": "N/A", "Availability": "N/A", "Group": "N/A"}
-}
-
-// volumeFilter are parsed filters: values of a key are alternatives, but all
-// labels must be there, as with Docker.
-type volumeFilter map[string][]string
-
-func parseVolumeFilters(specs []string, known ...string) (volumeFilter, error) {
-	f := volumeFilter{}
-	for _, s := range specs {
-		k, v, ok := strings.Cut(s, "=")
-		if strings.HasSuffix(k, "!") && slices.Contains(known, k) {
-			ok = true
-		}
-		if !ok || !slices.Contains(known, k) {
-			return f, invalid("volume.filter", fmt.Sprintf("invalid filter %.64q", s), "use "+strings.Join(known, ", "))
-		}
-		if k == "dangling" || k == "all" {
-			switch strings.ToLower(v) {
-			case "1", "true":
-				v = "true"
-			case "0", "false":
-				v = "false"
-			default:
-				return f, invalid("volume.filter", fmt.Sprintf("invalid filter %.64q: not true or false", s), "")
-			}
-		}
-		f[k] = append(f[k], v)
-	}
-	return f, nil
-}
-
-func (f volumeFilter) match(v volume.Volume, users int) bool {
-	any := func(key string, is func(string) bool) bool {
-		return len(f[key]) == 0 || slices.ContainsFunc(f[key], is)
-	}
-	return any("dangling", func(s string) bool { return (s == "true") == (users == 0) }) &&
-		any("driver", func(s string) bool { return s == v.Driver }) &&
-		any("name", func(s string) bool { return strings.Contains(v.Name, s) }) &&
-		f.labels(v.Labels)
-}
-
-// labels reports whether all labels asked for are there, and none that must not.
-func (f volumeFilter) labels(have map[string]string) bool {
-	has := func(s string) bool {
-		k, want, valued := strings.Cut(s, "=")
-		got, ok := have[k]
-		return ok && (!valued || got == want)
-	}
-	for _, s := range f["label"] {
-		if !has(s) {
-			return false
-		}
-	}
-	return !slices.ContainsFunc(f["label!"], has)
 }
 
 func newVolumeInspect(a *app) *cobra.Command {
@@ -268,79 +199,4 @@ func newVolumeRemove(a *app) *cobra.Command {
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "no error about volumes that are not there")
 	return cmd
-}
-
-func newVolumePrune(a *app) *cobra.Command {
-	var all, force bool
-	var filters []string
-	cmd := &cobra.Command{
-		Use: "prune [OPTIONS]", Short: "Remove volumes that no container uses", Args: exactly(0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			keep, err := parseVolumeFilters(filters, "all", "label", "label!")
-			if err != nil {
-				return err
-			}
-			all = all || slices.Contains(keep["all"], "true")
-			what := "anonymous local volumes"
-			if all {
-				what = "all local volumes"
-			}
-			if err := confirm(cmd, force, "This will remove "+what+" not used by at least one container.", "volume prune"); err != nil {
-				return err
-			}
-			return a.withEngine(cmd.Context(), func(eng *engine.Engine) error {
-				freed, err := pruneVolumes(cmd, eng, all, keep)
-				return errors.Join(err, reclaimed(cmd, freed))
-			})
-		},
-	}
-	fs := cmd.Flags()
-	fs.BoolVarP(&all, "all", "a", false, "also volumes that have a name")
-	fs.BoolVarP(&force, "force", "f", false, "do not ask")
-	fs.StringArrayVar(&filters, "filter", nil, "`key=value`: label, label!")
-	return cmd
-}
-
-// pruneVolumes removes what nobody uses and says so. What is in use is asked
-// again under the volumes' lock, so a run that begins now keeps its volumes.
-func pruneVolumes(cmd *cobra.Command, eng *engine.Engine, all bool, keep volumeFilter) (int64, error) {
-	store, err := eng.Volumes()
-	if err != nil {
-		return 0, err
-	}
-	vs, bad := store.List()
-	users, err := eng.VolumeUsers()
-	if err != nil {
-		return 0, err
-	}
-	sizes := map[string]int64{}
-	var names []string
-	for _, v := range vs {
-		if (all || v.Anonymous()) && keep.labels(v.Labels) && len(users[v.Name]) == 0 {
-			names = append(names, v.Name)
-			if sizes[v.Name], err = fsx.DirSize(v.Mountpoint); err != nil {
-				return 0, err
-			}
-		}
-	}
-	if len(names) == 0 {
-		return 0, bad
-	}
-	gone, err := eng.RemoveVolumes(cmd.Context(), audit.Caller(), names, true)
-	var freed int64
-	for i, v := range gone {
-		if i == 0 {
-			err = errors.Join(err, say(cmd, "Deleted Volumes:"))
-		}
-		freed += sizes[v.Name]
-		err = errors.Join(err, say(cmd, v.Name))
-	}
-	if len(gone) > 0 {
-		err = errors.Join(err, say(cmd, ""))
-	}
-	return freed, errors.Join(err, bad)
-}
-
-func reclaimed(cmd *cobra.Command, n int64) error {
-	return say(cmd, "Total reclaimed space: "+units.HumanSize(float64(n)))
 }

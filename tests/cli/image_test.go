@@ -52,7 +52,21 @@ func oddity(kind string) ([]tar.Header, error) {
 	case "device":
 		return []tar.Header{{Typeflag: tar.TypeBlock, Name: "dev/disk", Devmajor: 254, Devminor: 0, Mode: 0o666}}, nil
 	}
+	if _, ok := declared[kind]; ok {
+		return []tar.Header{
+			{Typeflag: tar.TypeDir, Name: "data/", Mode: 0o755, Uid: 1000, Gid: 1000},
+			{Typeflag: tar.TypeReg, Name: "data/seed", Mode: 0o640, Uid: 1000, Gid: 1000, PAXRecords: map[string]string{"WARD.body": "seed\n"}},
+			// What it leads to is on the host only.
+			{Typeflag: tar.TypeSymlink, Name: "link", Linkname: "/var/lib/dpkg", Mode: 0o777},
+		}, nil
+	}
 	return nil, fmt.Errorf("no such oddity: %q", kind)
+}
+
+// declared are the volumes that an image's configuration declares.
+var declared = map[string]string{
+	"volume": "/data", "volume-dotdot": "/data/../../../../var/lib/dpkg", "volume-proc": "/proc", "volume-root": "/",
+	"volume-relative": "data", "volume-link": "/link",
 }
 
 // publish REF KIND: puts an image into a registry as a stranger would, with
@@ -78,6 +92,9 @@ func (s *script) publish(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	cfg = cfg.DeepCopy()
 	cfg.OS, cfg.Architecture = "linux", "amd64"
+	if v, ok := declared[kind]; ok {
+		cfg.Config.Volumes = map[string]struct{}{v: {}}
+	}
 	img, err = mutate.ConfigFile(img, cfg)
 	ts.Check(err)
 	ts.Check(remote.Write(ref, img))
