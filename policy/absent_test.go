@@ -25,7 +25,7 @@ func TestAbsentFactsDeny(t *testing.T) {
 		"run.name", "run.hostname", "run.args", "run.env_names", "run.cwd", "run.user", "run.user.*", "run.read_only",
 		"run.labels", "run.readonly_paths", "run.seccomp.digest", "run.requested", "run.requested.*",
 		"host.kernel", "host.cgroup", "host.os", "host.arch", "host.rootless",
-		"oci", "oci.*",
+		"oci", "oci.*", "exec", "exec.*", "exec.user.*", "cp", "cp.*",
 	}
 	empty := t.TempDir()
 	if err := os.WriteFile(filepath.Join(empty, "grants.json"), []byte(`{}`), 0o600); err != nil {

@@ -40,6 +40,11 @@ const exampleInput = `{
     "op": "", "id": "", "bundle": "", "spec_digest": "", "annotations": {}, "namespaces": [], "shared_pid": false,
     "rootfs": "", "hooks": [], "inheritable": [], "ambient": []
   },
+  "exec": {
+    "purpose": "", "args": ["/bin/sh"], "env_names": ["PATH"], "cwd": "/", "user": {"uid": 1000, "gid": 1000, "groups": []},
+    "capabilities": [], "terminal": false, "stdin": false, "requested_user": ""
+  },
+  "cp": {"direction": "out", "path": "/etc/app.conf", "archive": false, "follow_links": false},
   "host": {
     "kernel": "6.12.0", "cgroup": "v2", "os": "linux", "arch": "amd64", "rootless": false,
     "memory": 8589934592, "cpus": 4

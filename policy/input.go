@@ -24,7 +24,8 @@ const maxInput = 2 << 20
 // values of the run. Decide fills Version; the caller fills the rest.
 type Input struct {
 	Version int `json:"version"`
-	// Point is where in ward's life the question is asked: "run" or "oci".
+	// Point is where in ward's life the question is asked: "run", "exec",
+	// "cp" or "oci".
 	Point string `json:"point"`
 	// Now is the only clock a policy has.
 	Now   time.Time `json:"now"`
@@ -35,6 +36,8 @@ type Input struct {
 	Evidence json.RawMessage `json:"evidence"`
 	Run      Run             `json:"run"`
 	OCI      OCI             `json:"oci"`
+	Exec     Exec            `json:"exec"`
+	Cp       Cp              `json:"cp"`
 	Host     Host            `json:"host"`
 }
 
@@ -238,6 +241,7 @@ func (in Input) encode() ([]byte, error) {
 // fill turns absent lists and maps into empty ones.
 func (in *Input) fill() {
 	in.OCI.fill()
+	in.Exec.fill()
 	r := &in.Run
 	for _, l := range []*[]string{
 		&in.Image.Env, &r.Args, &r.EnvNames, &r.Capabilities, &r.SecurityOpt, &r.Seccomp.Extra, &r.MaskedPaths,

@@ -16,11 +16,15 @@ const (
 	PointRun = "run"
 	// PointOCI is what a caller of ward-oci asks for.
 	PointOCI = "oci"
+	// PointExec is another process in a container of ward's own that runs,
+	// PointCp files copied into one or out of one.
+	PointExec = "exec"
+	PointCp   = "cp"
 )
 
 // decisionFiles are the shipped files with the decision of each point. A file
 // of the same name in the policy directory replaces it.
-var decisionFiles = map[string]string{PointRun: "decision.rego", PointOCI: "oci.rego"}
+var decisionFiles = map[string]string{PointRun: "decision.rego", PointOCI: "oci.rego", PointExec: "exec.rego", PointCp: "cp.rego"}
 
 // ownPackages are where the rules of a policy directory may be.
 func ownPackage(pkg string) bool {
@@ -45,11 +49,11 @@ func decides(name string) bool {
 }
 
 // sourcesOf are the Rego files that decide at a point: those of the level
-// (which only a run has), the directory's, and the shipped decision unless the
+// (which judges ward's own containers), the directory's, and the shipped decision unless the
 // directory has one of its own.
 func sourcesOf(point, level string, granted bool, sources []source) []source {
 	var out []source
-	if point == PointRun {
+	if point != PointOCI {
 		for _, f := range levelFiles[level] {
 			out = append(out, shippedSource(f))
 		}

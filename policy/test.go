@@ -74,8 +74,10 @@ func test(ctx context.Context, w io.Writer, dir string, sources, more []source) 
 	ward := g.document(g.level, true)
 	ward["example"] = example()
 	data["ward"] = ward
-	if !replaces(PointOCI, sources) {
-		more = append(more, shippedSource(decisionFiles[PointOCI]))
+	for _, point := range []string{PointOCI, PointExec, PointCp} {
+		if !replaces(point, sources) {
+			more = append(more, shippedSource(decisionFiles[point]))
+		}
 	}
 	modules, err := parse(append(sourcesOf(PointRun, Restricted, true, sources), more...))
 	if err != nil {
