@@ -18,7 +18,6 @@ const (
 	RunIntent Type = "run.intent"
 	RunDenied Type = "run.denied"
 	RunStart  Type = "run.start"
-	RunExec   Type = "run.exec"
 	RunOOM    Type = "run.oom"
 	// RunDeniedSyscalls comes with run.exit if there was anything to say.
 	RunDeniedSyscalls Type = "run.denied_syscalls"
@@ -26,6 +25,12 @@ const (
 	RunExit           Type = "run.exit"
 	RunLost           Type = "run.lost"
 	RunSeal           Type = "run.seal"
+
+	// A process in a container that runs, beside its first one.
+	ExecIntent Type = "exec.intent"
+	ExecDenied Type = "exec.denied"
+	ExecStart  Type = "exec.start"
+	ExecExit   Type = "exec.exit"
 
 	ContainerCreate Type = "container.create"
 	ContainerRename Type = "container.rename"
@@ -57,7 +62,7 @@ const (
 )
 
 // isIntent says whether records of type t are written by Intend alone.
-func isIntent(t Type) bool { return t == RunIntent || t == OCIIntent }
+func isIntent(t Type) bool { return t == RunIntent || t == OCIIntent || t == ExecIntent }
 
 // Record is one thing to be recorded. Time, clock, boot and host are filled in
 // by the log.
@@ -114,8 +119,15 @@ type Intent struct {
 	// Container is the container's id; a container started again has several
 	// runs, of which the first has its id.
 	Container string `json:"container,omitempty"`
-	Name      string `json:"name,omitempty"`
-	Image     Image  `json:"image"`
+	// Exec is the id of an exec.intent's process, Purpose what it is for if
+	// nobody asked for it: "health".
+	Exec    string `json:"exec,omitempty"`
+	Purpose string `json:"purpose,omitempty"`
+	Name    string `json:"name,omitempty"`
+	Image   Image  `json:"image"`
+	// User and Cwd are an exec.intent's: as whom, inside, and where.
+	User string `json:"user,omitempty"`
+	Cwd  string `json:"cwd,omitempty"`
 	// Evidence is the verifier's summary: who signed, under which policies.
 	Evidence json.RawMessage `json:"evidence,omitempty"`
 	// Decision is the policy's answer with its revision and reasons.
@@ -143,8 +155,11 @@ type Denied struct {
 	Cause  string `json:"cause,omitempty"`
 	Remedy string `json:"remedy,omitempty"`
 	Point  string `json:"point,omitempty"`
-	Name   string `json:"name,omitempty"`
-	Image  Image  `json:"image"`
+	// Container and Exec are set where one is asked about that is there.
+	Container string `json:"container,omitempty"`
+	Exec      string `json:"exec,omitempty"`
+	Name      string `json:"name,omitempty"`
+	Image     Image  `json:"image"`
 	// Decision and Input are set once a policy has answered.
 	Decision json.RawMessage `json:"decision,omitempty"`
 	Input    string          `json:"input,omitempty"`
@@ -160,10 +175,30 @@ type Start struct {
 	Cgroup     string `json:"cgroup,omitempty"`
 }
 
-// Exec says that another process was started in a running container.
-type Exec struct {
-	PID  int      `json:"pid"`
-	Args []string `json:"args,omitempty"`
+// ExecProcess says that another process was started in a running container.
+type ExecProcess struct {
+	Exec string `json:"exec"`
+	// PID is in the host's PID namespace.
+	PID int `json:"pid"`
+}
+
+// ExecEnd says how such a process ended. What it wrote is not kept: it went to
+// who asked, and only its size and digest are on record.
+type ExecEnd struct {
+	Exec   string `json:"exec"`
+	Code   int    `json:"code"`
+	Signal int    `json:"signal,omitempty"`
+	// Error is set if it could not be executed, or ended for a reason of ours.
+	Error      string  `json:"error,omitempty"`
+	DurationMS int64   `json:"duration_ms"`
+	Stdout     Written `json:"stdout"`
+	Stderr     Written `json:"stderr"`
+}
+
+// Written is how much went through a stream, and the SHA-256 of it, in hex.
+type Written struct {
+	Bytes  int64  `json:"bytes"`
+	SHA256 string `json:"sha256,omitempty"`
 }
 
 // OOM says that the kernel killed processes of the run for want of memory.

@@ -81,7 +81,7 @@ func tooLarge(n int) error {
 }
 
 // marshal is json.Marshal without HTML escaping and without the final newline.
-func marshal(p Plan) ([]byte, error) {
+func marshal(p any) ([]byte, error) {
 	var buf bytes.Buffer
 	e := json.NewEncoder(&buf)
 	e.SetEscapeHTML(false)

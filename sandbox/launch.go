@@ -37,6 +37,9 @@ const (
 	FDStderr
 	// FDEnd is the first descriptor a launcher must not have.
 	FDEnd
+	// FDMonitor is, in FDLock's place, what a process that is to enter a
+	// container gets instead: a descriptor of the monitor's process.
+	FDMonitor = FDLock
 )
 
 // Launcher starts containers through the ward-launch program. It is safe for
@@ -100,10 +103,16 @@ func (l *Launcher) Launch(ctx context.Context, plan []byte, r receipt.Receipt, s
 	if err := DefaultFloor().Check(p); err != nil {
 		return nil, err
 	}
-	return l.start(ctx, plan, proof, stdio, lock)
+	return l.start(ctx, plan, proof, stdio, lock, nil, &syscall.SysProcAttr{
+		// The mount namespace is made here, before the launcher's runtime
+		// has threads, which could not all be moved into it later.
+		Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS,
+		Setsid:     true,
+	})
 }
 
-func (l *Launcher) start(ctx context.Context, plan, proof []byte, stdio Stdio, lock *os.File) (_ *Running, err error) {
+// start starts the program with args and sixth, the file at FDLock.
+func (l *Launcher) start(ctx context.Context, plan, proof []byte, stdio Stdio, sixth *os.File, args []string, sys *syscall.SysProcAttr) (_ *Running, err error) {
 	var owned files
 	defer owned.close()
 	planFile := owned.add(sealed("ward-plan", plan))
@@ -117,21 +126,16 @@ func (l *Launcher) start(ctx context.Context, plan, proof []byte, stdio Stdio, l
 		closeAll(ours, diagOut)
 		return nil, fault.Wrap(fault.Internal, "launch.setup", owned.err, "")
 	}
-	proc, err := os.StartProcess(l.path, []string{filepath.Base(l.path)}, &os.ProcAttr{
+	proc, err := os.StartProcess(l.path, append([]string{filepath.Base(l.path)}, args...), &os.ProcAttr{
 		Dir: "/",
 		// Nothing of the caller's steers a privileged program. One processor
 		// is enough for it, and waking others costs more than they bring.
 		Env: []string{"GOMAXPROCS=1"},
-		Files: []*os.File{null, null, diagIn, planFile, proofFile, theirs, or(lock, null),
+		Files: []*os.File{null, null, diagIn, planFile, proofFile, theirs, or(sixth, null),
 			or(stdio.In, null), or(stdio.Out, null), or(stdio.Err, null)},
-		Sys: &syscall.SysProcAttr{
-			// The mount namespace is made here, before the launcher's runtime
-			// has threads, which could not all be moved into it later.
-			Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS,
-			Setsid:     true,
-		},
+		Sys: sys,
 	})
-	runtime.KeepAlive(lock)
+	runtime.KeepAlive(sixth)
 	if err != nil {
 		closeAll(ours, diagOut)
 		return nil, fault.Wrap(fault.Unavailable, "launcher.start", fmt.Errorf("start %s: %w", l.path, err), "")

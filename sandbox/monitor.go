@@ -27,18 +27,28 @@ type MonitorOp string
 const (
 	OpSignal MonitorOp = "signal"
 	OpWait   MonitorOp = "wait"
+	// OpExecOpen and OpExecStart are a launcher's that starts another process
+	// in the container; OpExecs lists the ids of those that run.
+	OpExecOpen  MonitorOp = "exec.open"
+	OpExecStart MonitorOp = "exec.start"
+	OpExecs     MonitorOp = "execs"
 )
 
 // MonitorRequest is one packet from a client to a monitor.
 type MonitorRequest struct {
 	Op     MonitorOp `json:"op"`
 	Signal int       `json:"signal,omitempty"`
+	// ExecID names the process that a signal is for; empty is the first one.
+	ExecID string        `json:"exec_id,omitempty"`
+	Exec   *ExecHandover `json:"exec,omitempty"`
 }
 
 // MonitorReply answers a request: done, an exit or an error.
 type MonitorReply struct {
 	OK    bool         `json:"ok,omitempty"`
 	Exit  *Exit        `json:"exit,omitempty"`
+	Place *ExecPlace   `json:"place,omitempty"`
+	Execs []string     `json:"execs,omitempty"`
 	Error *fault.Error `json:"error,omitempty"`
 }
 
@@ -115,13 +125,13 @@ func (m *Monitor) Wait(ctx context.Context) (Exit, error) {
 // Close ends the connection.
 func (m *Monitor) Close() error { return m.conn.Close() }
 
-func (m *Monitor) ask(ctx context.Context, req MonitorRequest) (MonitorReply, error) {
+func (m *Monitor) ask(ctx context.Context, req MonitorRequest, files ...*os.File) (MonitorReply, error) {
 	if err := m.conn.SetDeadline(time.Time{}); err != nil {
 		return MonitorReply{}, err
 	}
 	stop := context.AfterFunc(ctx, func() { m.conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	if err := writeReply(m.conn, req); err != nil {
+	if err := sendFiles(m.conn, req, files); err != nil {
 		return MonitorReply{}, m.lost(ctx, err)
 	}
 	r, err := readReply(m.conn)
@@ -150,11 +160,12 @@ func readReply(r io.Reader) (MonitorReply, error) {
 	return reply, err
 }
 
-// ReadRequest reads one request, as a monitor does.
-func ReadRequest(r io.Reader) (MonitorRequest, error) {
+// ReadRequest reads one request, as a monitor does, and the descriptors that
+// came with it.
+func ReadRequest(conn *net.UnixConn) (MonitorRequest, []*os.File, error) {
 	var req MonitorRequest
-	err := readJSON(r, &req)
-	return req, err
+	files, err := readFiles(conn, &req)
+	return req, files, err
 }
 
 // WriteReply sends one reply, as a monitor does.

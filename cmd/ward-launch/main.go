@@ -27,6 +27,8 @@ func main() {
 		launcher.Launch()
 	case len(os.Args) == 3 && os.Args[1] == "monitor":
 		launcher.Monitor(os.Args[2])
+	case len(os.Args) == 3 && os.Args[1] == sandbox.CommandExec:
+		launcher.Exec()
 	case len(os.Args) == 2 && os.Args[1] == "version":
 		fmt.Println(sandbox.Build)
 	default:

@@ -51,9 +51,11 @@ type Recorder interface {
 	Append(ctx context.Context, rs ...audit.Record) error
 }
 
-// Launcher starts the payload of a plan that the receipt proves is recorded.
-// The lock goes to the monitor with it.
+// Launcher starts the payload of a plan that the receipt proves is recorded:
+// a container's, the lock going to the monitor with it, or that of another
+// process in the container that runs by a plan.
 type Launcher interface {
+	Exec(ctx context.Context, plan, container []byte, r receipt.Receipt, io sandbox.Stdio) (*sandbox.Running, error)
 	Launch(ctx context.Context, plan []byte, r receipt.Receipt, io sandbox.Stdio, lock *os.File) (*sandbox.Running, error)
 }
 

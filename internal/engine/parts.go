@@ -48,13 +48,25 @@ type launcherAt string
 func LauncherAt(path string) Launcher { return launcherAt(path) }
 
 func (p launcherAt) Launch(ctx context.Context, plan []byte, r receipt.Receipt, io sandbox.Stdio, lock *os.File) (*sandbox.Running, error) {
-	if os.Geteuid() != 0 {
-		return nil, fault.New(fault.Unavailable, "launcher.rootless", "running containers as an ordinary user is not there yet",
-			"run it as root; everything but running works as any user")
-	}
-	l, err := sandbox.NewLauncher(string(p))
+	l, err := p.open()
 	if err != nil {
 		return nil, err
 	}
 	return l.Launch(ctx, plan, r, io, lock)
+}
+
+func (p launcherAt) Exec(ctx context.Context, plan, container []byte, r receipt.Receipt, io sandbox.Stdio) (*sandbox.Running, error) {
+	l, err := p.open()
+	if err != nil {
+		return nil, err
+	}
+	return l.Exec(ctx, plan, container, r, io)
+}
+
+func (p launcherAt) open() (*sandbox.Launcher, error) {
+	if os.Geteuid() != 0 {
+		return nil, fault.New(fault.Unavailable, "launcher.rootless", "running containers as an ordinary user is not there yet",
+			"run it as root; everything but running works as any user")
+	}
+	return sandbox.NewLauncher(string(p))
 }

@@ -43,6 +43,10 @@ func (r *rig) Launch(_ context.Context, plan []byte, rc receipt.Receipt, _ sandb
 	return &sandbox.Running{}, nil
 }
 
+func (r *rig) Exec(_ context.Context, _, _ []byte, _ receipt.Receipt, _ sandbox.Stdio) (*sandbox.Running, error) {
+	return nil, fault.New(fault.Internal, "test", "nothing runs in here", "")
+}
+
 func newRig(t *testing.T) *rig {
 	t.Helper()
 	l, err := NewLayout(t.TempDir())

@@ -31,10 +31,8 @@ func accept() (sandbox.Plan, error) {
 	if err != nil {
 		return sandbox.Plan{}, err
 	}
-	if plan.Build != sandbox.Build {
-		return sandbox.Plan{}, fault.New(fault.Unavailable, "launcher.build",
-			fmt.Sprintf("the plan is of build %q and this launcher of build %q", plan.Build, sandbox.Build),
-			"install ward and ward-launch from the same build")
+	if err := sameBuild(plan.Build); err != nil {
+		return sandbox.Plan{}, err
 	}
 	if err := sandbox.DefaultFloor().Check(plan); err != nil {
 		return sandbox.Plan{}, err
@@ -47,34 +45,54 @@ func accept() (sandbox.Plan, error) {
 	return plan, proved(plan, raw, proof)
 }
 
+func sameBuild(build string) error {
+	if build == sandbox.Build {
+		return nil
+	}
+	return fault.New(fault.Unavailable, "launcher.build",
+		fmt.Sprintf("the plan is of build %q and this launcher of build %q", build, sandbox.Build),
+		"install ward and ward-launch from the same build")
+}
+
 // proved returns nil if proof shows that the log the plan names holds a
 // run.intent for exactly this run and exactly these plan bytes.
 func proved(plan sandbox.Plan, raw, proof []byte) error {
-	refuse := func(err error) error {
-		return fault.Wrap(fault.Unrecorded, "launch.receipt", fmt.Errorf("receipt: %w", err), "start the run again through ward")
+	return provedBy(plan.Host.AuditDir, audit.RunIntent, plan.Run, raw, proof)
+}
+
+// provedBy is proved for any plan: the log in dir, the type of the intent.
+func provedBy(dir string, intent audit.Type, run string, raw, proof []byte) error {
+	_, err := statement(dir, intent, run, raw, proof)
+	return err
+}
+
+// statement is what proof says, if it proves that.
+func statement(dir string, intent audit.Type, run string, raw, proof []byte) (receipt.Statement, error) {
+	refuse := func(err error) (receipt.Statement, error) {
+		return receipt.Statement{}, fault.Wrap(fault.Unrecorded, "launch.receipt", fmt.Errorf("receipt: %w", err), "start the run again through ward")
 	}
 	r, err := receipt.Parse(proof)
 	if err != nil {
 		return refuse(err)
 	}
-	key, err := audit.VKey(plan.Host.AuditDir)
+	key, err := audit.VKey(dir)
 	if err != nil {
-		return refuse(fmt.Errorf("the log's key in %s: %w", plan.Host.AuditDir, err))
+		return refuse(fmt.Errorf("the log's key in %s: %w", dir, err))
 	}
 	st, err := r.Verify(key)
 	switch {
 	case err != nil:
 		return refuse(err)
-	case st.Type != string(audit.RunIntent):
-		return refuse(fmt.Errorf("it proves a %q, not a %q", st.Type, audit.RunIntent))
-	case st.Run != plan.Run:
+	case st.Type != string(intent):
+		return refuse(fmt.Errorf("it proves a %q, not a %q", st.Type, intent))
+	case st.Run != run:
 		return refuse(errors.New("it is for another run"))
 	case st.Plan != sandbox.Digest(raw):
 		return refuse(errors.New("it is for another plan"))
 	case !bytes.Equal(r.Bytes(), proof) || !strictSignatures(proof):
 		return refuse(errors.New("it has been altered since it was given"))
 	}
-	return nil
+	return st, nil
 }
 
 // strictSignatures reports whether the signature lines ("— name base64") are

@@ -17,9 +17,13 @@ import (
 // handover is all the monitor is told. It holds no argument and no
 // environment of the payload: the monitor does not need them.
 type handover struct {
-	Container    string            `json:"container"`
-	Run          string            `json:"run"`
-	Start        int               `json:"start"`
+	Container string `json:"container"`
+	Run       string `json:"run"`
+	Start     int    `json:"start"`
+	// Plan is the digest of the container's plan, State where libcontainer's
+	// state is: for those who start another process in it.
+	Plan         string            `json:"plan"`
+	State        string            `json:"state"`
 	ContainerDir string            `json:"container_dir"`
 	RuntimeDir   string            `json:"runtime_dir"`
 	AuditDir     string            `json:"audit_dir"`
@@ -47,7 +51,12 @@ type handover struct {
 }
 
 func handOver(p sandbox.Plan, s *scratch, io *pipes, c *container, host *hostProc) (*handover, error) {
+	encoded, err := p.Encode()
+	if err != nil {
+		return nil, err
+	}
 	h := &handover{
+		Plan: sandbox.Digest(encoded), State: s.path("state"),
 		Container: p.Container, Run: p.Run, Start: p.Start, ContainerDir: p.Host.ContainerDir, RuntimeDir: p.Host.RuntimeDir, AuditDir: p.Host.AuditDir,
 		Arg0: p.Process.Args[0], Memory: p.Limits.Memory, Output: p.Limits.Output, Cgroups: c.cgroups, Seccomp: p.Seccomp, PID: c.pid,
 		CallerIn: -1, CallerOut: given(sandbox.FDStdout), CallerErr: given(sandbox.FDStderr),
@@ -57,7 +66,6 @@ func handOver(p sandbox.Plan, s *scratch, io *pipes, c *container, host *hostPro
 	if io.toStdin != nil {
 		h.ToStdin, h.CallerIn = fd(io.toStdin), given(sandbox.FDStdin)
 	}
-	var err error
 	if h.HostPID, err = host.pid(c.pid); err != nil {
 		return nil, err
 	}

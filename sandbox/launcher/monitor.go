@@ -38,6 +38,7 @@ type monitor struct {
 	denied  *denials
 
 	server *server
+	execs  *execs
 	done   chan struct{} // closed when exit is set
 	exit   sandbox.Exit
 }
@@ -60,6 +61,7 @@ func Monitor(arg string) {
 // takeOver reads the handover and makes sure that nothing else is inherited.
 func takeOver(arg string) (*monitor, error) {
 	m := &monitor{done: make(chan struct{})}
+	m.execs = newExecs(m)
 	n, err := strconv.Atoi(arg)
 	if err != nil {
 		return m, fmt.Errorf("handover: %w", err)
@@ -113,11 +115,29 @@ func (m *monitor) run() error {
 	if err := m.recordStart(); err != nil {
 		return err
 	}
-	status, err := wait(m.PID)
+	status, err := m.reap()
 	if err != nil {
 		return fmt.Errorf("wait for the payload: %w", err)
 	}
 	return m.finish(status)
+}
+
+// reap returns how the payload ended. All others that end as children of this
+// process were started in the container later, or left behind on the way.
+func (m *monitor) reap() (unix.WaitStatus, error) {
+	for {
+		var status unix.WaitStatus
+		pid, err := unix.Wait4(-1, &status, unix.WALL, nil)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return status, err
+		case pid == m.PID:
+			return status, nil
+		default:
+			m.execs.ended(pid, status)
+		}
+	}
 }
 
 // createOutput makes this start's output log. That it makes it, and that there
@@ -137,19 +157,21 @@ func (m *monitor) createOutput() (*audit.Output, error) {
 
 // letGo opens the gate and returns once the payload has been executed.
 func (m *monitor) letGo() error {
-	gate := os.NewFile(uintptr(m.Gate), "gate")
+	return letGo(os.NewFile(uintptr(m.Gate), "gate"), os.NewFile(uintptr(m.FromExec), "executed"), m.Arg0)
+}
+
+func letGo(gate, fromExec *os.File, arg0 string) error {
 	defer gate.Close()
+	defer fromExec.Close()
 	if _, err := gate.Write([]byte{1}); err != nil && !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.ECONNRESET) {
 		return err
 	}
-	fromExec := os.NewFile(uintptr(m.FromExec), "executed")
-	defer fromExec.Close()
 	said, err := io.ReadAll(io.LimitReader(fromExec, 4096))
 	if err != nil {
 		return err
 	}
 	if len(said) > 0 {
-		return stageError(m.Arg0, said)
+		return stageError(arg0, said)
 	}
 	// End of file without a word: executed, or killed before it could speak.
 	// The latter shows in the exit, as for a payload killed at once.
@@ -188,7 +210,7 @@ func (m *monitor) finish(status unix.WaitStatus) error {
 	m.exit.DeniedSyscalls = m.denied.list()
 	m.exit.OOMKilled = m.exit.Signal == int(unix.SIGKILL) && m.exit.Usage.OOMKills > 0
 	var problems []error
-	problems = append(problems, m.drain())
+	problems = append(problems, m.drain(), m.execs.finish())
 	problems = append(problems, m.recordExit(), m.cleanUp())
 	if err := errors.Join(problems...); err != nil {
 		m.exit.Error = err.Error()

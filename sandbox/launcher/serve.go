@@ -18,7 +18,7 @@ import (
 )
 
 // maxClients bounds how many may talk to one monitor at a time.
-const maxClients = 32
+const maxClients = 128
 
 // server answers requests of ward's other commands over a socket in the
 // runtime directory. Nothing in the container can reach it, and peers of
@@ -75,28 +75,39 @@ func (s *server) accept() {
 	}
 }
 
-// serve answers one client until it goes or says what is not in the
-// vocabulary.
+// serve answers one client until it goes or says what makes no sense. A word
+// that is not in the vocabulary may be of a later ward: it gets an answer.
 func (s *server) serve(conn *net.UnixConn) {
 	if err := sandbox.CheckPeer(conn); err != nil {
 		return
 	}
+	var entering *entry // by a launcher that this client may turn out to be
+	defer func() { entering.close() }()
 	for {
-		req, err := sandbox.ReadRequest(conn)
+		req, files, err := sandbox.ReadRequest(conn)
 		if err != nil {
 			return
 		}
 		var reply sandbox.MonitorReply
 		switch req.Op {
+		case sandbox.OpExecOpen:
+			entering, reply = s.m.execs.open(conn, entering, req.Exec)
+		case sandbox.OpExecStart:
+			reply = entering.start(req.Exec, files)
+			files = nil
+		case sandbox.OpExecs:
+			reply = sandbox.MonitorReply{OK: true, Execs: s.m.execs.ids()}
 		case sandbox.OpSignal:
-			reply = s.signal(req.Signal)
+			reply = s.signal(req.ExecID, req.Signal)
 		case sandbox.OpWait:
 			<-s.m.done
 			exit := s.m.exit
 			reply.Exit = &exit
 		default:
-			return
+			reply.Error = fault.New(fault.Invalid, "monitor.op", fmt.Sprintf("the container's monitor does not know %.32q", string(req.Op)),
+				"start the container again with this ward")
 		}
+		closeFiles(files)
 		if err := sandbox.WriteReply(conn, reply); err != nil {
 			return
 		}
@@ -106,11 +117,15 @@ func (s *server) serve(conn *net.UnixConn) {
 	}
 }
 
-func (s *server) signal(n int) sandbox.MonitorReply {
+func (s *server) signal(exec string, n int) sandbox.MonitorReply {
 	if n < 1 || n > 64 {
 		return sandbox.MonitorReply{Error: fault.New(fault.Invalid, "monitor.signal", fmt.Sprintf("%d is not a signal", n), "")}
 	}
-	if err := s.m.signal(syscall.Signal(n)); err != nil {
+	signal := s.m.signal
+	if exec != "" {
+		signal = func(sig syscall.Signal) error { return s.m.execs.signal(exec, sig) }
+	}
+	if err := signal(syscall.Signal(n)); err != nil {
 		return sandbox.MonitorReply{Error: fault.As(err)}
 	}
 	return sandbox.MonitorReply{OK: true}

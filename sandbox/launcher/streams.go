@@ -21,6 +21,11 @@ const stall = 10 * time.Second
 // larger than 1 MiB unless the host's administrator allows it.
 const maxPipe = 2 << 20
 
+// sink keeps what a stream copies, or what is to be known of it.
+type sink interface {
+	Write(kind audit.Stream, p []byte) error
+}
+
 // stream copies one of the payload's output streams to the output log and
 // then to the caller.
 type stream struct {
@@ -32,6 +37,8 @@ type stream struct {
 	// a stuck caller.
 	moved  atomic.Int64
 	gaveUp atomic.Bool
+	// passing says that it is the caller who is waited for.
+	passing atomic.Bool
 }
 
 // copyStreams starts copying in all three directions.
@@ -78,7 +85,7 @@ func callerFile(fd int) *os.File {
 // copy returns when the payload's side is closed by all who had it. An output
 // log that cannot be written does not stop the payload (a full disk would
 // freeze it); what was lost is counted there and reported at the end.
-func (s *stream) copy(log *audit.Output) error {
+func (s *stream) copy(log sink) error {
 	var failed error
 	buf := make([]byte, 32<<10)
 	for {
@@ -102,12 +109,40 @@ func (s *stream) copy(log *audit.Output) error {
 	}
 }
 
+// cut ends the copying, but not before what is in the pipe has been taken out
+// of it: on a busy machine the copier may not have come to that.
+func (s *stream) cut(log sink) {
+	s.from.SetReadDeadline(time.Unix(1, 0))
+	<-s.done
+	raw, err := s.from.SyscallConn()
+	if err != nil {
+		return
+	}
+	buf := make([]byte, 32<<10)
+	raw.Control(func(fd uintptr) {
+		for left := maxPipe; left > 0; {
+			n, err := unix.Read(int(fd), buf)
+			if err == unix.EINTR {
+				continue
+			}
+			if err != nil || n <= 0 {
+				return
+			}
+			left -= n
+			log.Write(s.kind, buf[:n])
+			s.pass(buf[:n])
+		}
+	})
+}
+
 // pass writes to the caller. One who has stopped reading (a closed pipe) is
 // no concern of the payload's.
 func (s *stream) pass(p []byte) {
 	if s.to == nil || s.gaveUp.Load() {
 		return
 	}
+	s.passing.Store(true)
+	defer s.passing.Store(false)
 	if _, err := s.to.Write(p); err != nil {
 		s.to.Close()
 		s.to = nil
@@ -123,7 +158,7 @@ func (m *monitor) drain() error {
 	return all
 }
 
-func (s *stream) drain(log *audit.Output) error {
+func (s *stream) drain(log sink) error {
 	// What the payload wrote is in the pipe or in the copier's hands. More than
 	// that comes from somebody it gave its descriptor to.
 	own := s.moved.Load() + maxPipe

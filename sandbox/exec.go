@@ -1,0 +1,112 @@
+package sandbox
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+
+	"github.com/ward-project/ward/internal/fault"
+)
+
+// ExecPlanVersion is the version of ExecPlan's encoding.
+const ExecPlanVersion = 1
+
+// ExecPlan is everything about one more process in a container that runs, as
+// Plan is about the container. It names the plan the container runs by, and
+// nothing in it goes beyond that one.
+type ExecPlan struct {
+	Version int    `json:"version"`
+	Build   string `json:"build"`
+	// Container and Run are where it is to run, Exec is the process's own id:
+	// 64 lower-case hex digits each.
+	Container string `json:"container"`
+	Run       string `json:"run"`
+	Exec      string `json:"exec"`
+	// ContainerPlan is the digest of the container's plan.
+	ContainerPlan string  `json:"container_plan"`
+	Process       Process `json:"process"`
+	Seccomp       Seccomp `json:"seccomp"`
+	Host          Host    `json:"host"`
+}
+
+// Encode returns the plan's one canonical encoding, as Plan.Encode does.
+func (p ExecPlan) Encode() ([]byte, error) {
+	p = p.normal()
+	b, err := marshal(p)
+	if err != nil {
+		return nil, fault.Wrap(fault.Invalid, "plan.encoding", err, "")
+	}
+	if len(b) > MaxPlan {
+		return nil, tooLarge(len(b))
+	}
+	var back ExecPlan
+	if err := json.Unmarshal(b, &back); err != nil {
+		return nil, fault.Wrap(fault.Invalid, "plan.encoding", err, "")
+	}
+	if !reflect.DeepEqual(p, back) {
+		return nil, fault.New(fault.Invalid, "plan.encoding",
+			"an argument, environment entry or path is not valid UTF-8", "use UTF-8 text only")
+	}
+	return b, nil
+}
+
+// DecodeExecPlan reads an encoded plan, as strictly as DecodePlan.
+func DecodeExecPlan(b []byte) (ExecPlan, error) {
+	if len(b) > MaxPlan {
+		return ExecPlan{}, tooLarge(len(b))
+	}
+	var p ExecPlan
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&p); err != nil {
+		return ExecPlan{}, fault.New(fault.Invalid, "plan.encoding", "the plan cannot be read: "+err.Error(), "")
+	}
+	again, err := marshal(p.normal())
+	if err != nil {
+		return ExecPlan{}, fault.Wrap(fault.Invalid, "plan.encoding", err, "")
+	}
+	if !bytes.Equal(b, again) {
+		return ExecPlan{}, fault.New(fault.Invalid, "plan.encoding", "the plan is not in its canonical encoding", "")
+	}
+	if p.Version != ExecPlanVersion {
+		return ExecPlan{}, fault.New(fault.Invalid, "plan.version",
+			fmt.Sprintf("the plan has version %d and this program reads version %d", p.Version, ExecPlanVersion),
+			"install ward and ward-launch from the same build")
+	}
+	return p, nil
+}
+
+func (p ExecPlan) normal() ExecPlan {
+	n := Plan{Process: p.Process, Seccomp: p.Seccomp}.normal()
+	p.Process, p.Seccomp = n.Process, n.Seccomp
+	return p
+}
+
+// CheckExec returns nil if e is at or above the floor and asks for nothing
+// that the container it enters, which runs by c, does not have.
+func (f Floor) CheckExec(e ExecPlan, c Plan) error {
+	if err := f.Check(c); err != nil {
+		return err
+	}
+	switch {
+	case !isHex(e.Exec):
+		return below("exec", fmt.Sprintf("%q is not an exec id", e.Exec), "")
+	case e.Container != c.Container || e.Run != c.Run || e.Host != c.Host:
+		return below("exec", "the plan is for another container or another run of it", "")
+	case !reflect.DeepEqual(e.normal().Seccomp, c.normal().Seccomp):
+		return below("seccomp", "the process would have another system-call filter than its container", "")
+	}
+	for _, name := range e.Process.Capabilities {
+		if !slices.Contains(c.Process.Capabilities, name) {
+			return below("capabilities", fmt.Sprintf("the container does not have %s", name), "start the container with it")
+		}
+	}
+	if !slices.Equal(e.Process.Rlimits, c.Process.Rlimits) {
+		return below("rlimits", "the process would have other resource limits than its container", "")
+	}
+	// The rest is judged as if it were the container's first process.
+	c.Process = e.Process
+	return f.Check(c)
+}
