@@ -51,8 +51,12 @@ type Request struct {
 	Hosts    []string
 	Resolver sandbox.Resolver
 
-	// Resources are its limits; container update changes them.
-	Resources
+	// Memory and Swap are bytes; Swap is what may be used on top of Memory.
+	// CPUs is in processors. Zero means the finite default.
+	Memory int64
+	Swap   int64
+	CPUs   float64
+	PIDs   int64
 
 	Mounts []sandbox.Mount
 	// VolumesFrom names containers whose mounts it gets too: NAME[:ro].

@@ -129,7 +129,11 @@ type answer struct {
 
 func (d *denials) one(fd int) error {
 	var n notification
-	if err := ioctl(fd, unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(&n)); err != nil {
+	err := ioctl(fd, unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(&n))
+	if errors.Is(err, unix.ENOENT) {
+		return nil // a signal took the call back before it was seen; it comes again
+	}
+	if err != nil {
 		return err
 	}
 	v := d.filter.Answer(int(n.nr), n.args)
@@ -139,15 +143,18 @@ func (d *denials) one(fd int) error {
 	}
 	time.Sleep(d.count(n.nr, time.Now()))
 	a := answer{id: n.id, err: -int32(v.Errno)}
-	return ioctl(fd, unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&a))
+	err = ioctl(fd, unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&a))
+	if errors.Is(err, unix.ENOENT) {
+		return nil // the caller was killed meanwhile
+	}
+	return err
 }
 
-// ioctl passes over what only means that the caller has gone meanwhile.
 func ioctl(fd int, op uint, arg unsafe.Pointer) error {
 	for {
 		_, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), uintptr(op), uintptr(arg))
 		switch e {
-		case 0, unix.ENOENT, unix.EINPROGRESS:
+		case 0:
 			return nil
 		case unix.EINTR:
 			continue

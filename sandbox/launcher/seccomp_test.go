@@ -2,11 +2,13 @@ package launcher_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -21,11 +23,7 @@ func TestSeccomp(t *testing.T) {
 		t.Skip("the prober knows the numbers of amd64")
 	}
 	r := newRig(t)
-	build := exec.Command("go", "build", "-o", filepath.Join(r.layer, "bin/prober"), "./testdata/prober")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build prober: %v\n%s", err, out)
-	}
+	r.prober()
 	const (
 		ok, eperm, ebadf, enosys, eafnosupport = "0", "1", "9", "38", "97"
 	)
@@ -70,6 +68,34 @@ func TestSeccomp(t *testing.T) {
 	}
 	reported(t, res.exit, denials)
 	r.recorded(t, p.Run, denials)
+}
+
+func (r *rig) prober() {
+	r.t.Helper()
+	build := exec.Command("go", "build", "-o", filepath.Join(r.layer, "bin/prober"), "./testdata/prober")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		r.t.Fatalf("build prober: %v\n%s", err, out)
+	}
+}
+
+// TestStormIsCountedExactly: signals neither make a call count twice nor
+// change its answer, and a payload that asks too often waits.
+func TestStormIsCountedExactly(t *testing.T) {
+	r := newRig(t)
+	r.prober()
+	const calls = 6000
+	p := r.plan("/bin/prober", "storm", fmt.Sprint(calls))
+	res := r.run(p)
+	answers, took, _ := strings.Cut(strings.TrimSpace(res.out), "] ")
+	if want := fmt.Sprintf("map[operation not permitted:%d", calls); answers != want {
+		t.Errorf("answers %q, not %q", answers, want)
+	}
+	// Of these, 4000 are answered at once and the rest at 2000 a second.
+	if ms, err := strconv.Atoi(took); err != nil || ms < 900 {
+		t.Errorf("it took %q ms: nothing slows it down", took)
+	}
+	reported(t, res.exit, map[string]uint64{"pivot_root": calls})
 }
 
 func reported(t *testing.T, exit sandbox.Exit, want map[string]uint64) {

@@ -1,14 +1,61 @@
 // Prober prints what the kernel answers to system calls a container must not
-// have. It is built by the tests and run inside one.
+// have. It is built by the tests and run inside one. With "storm N" it makes one
+// such call N times from several threads, under a hail of signals.
 package main
 
 import (
 	"fmt"
+	"os"
+	"strconv"
+	"sync"
 	"syscall"
+	"time"
 	"unsafe"
 )
 
+// storm prints the error numbers it got and how often, and how long it took.
+func storm(n int) {
+	const threads = 4
+	var mu sync.Mutex
+	got := map[syscall.Errno]int{}
+	stop := make(chan bool)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				// As the Go runtime does to make a goroutine give way.
+				syscall.Kill(os.Getpid(), syscall.SIGURG)
+			}
+		}
+	}()
+	began := time.Now()
+	var all sync.WaitGroup
+	for range threads {
+		all.Go(func() {
+			for range n / threads {
+				_, _, e := syscall.Syscall(syscall.SYS_PIVOT_ROOT, 0, 0, 0)
+				mu.Lock()
+				got[e]++
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	close(stop)
+	fmt.Printf("%v %d\n", got, time.Since(began).Milliseconds())
+}
+
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == "storm" {
+		n, err := strconv.Atoi(os.Args[2])
+		if err != nil {
+			panic(err)
+		}
+		storm(n)
+		return
+	}
 	path := append([]byte("/tmp"), 0)
 	p := uintptr(unsafe.Pointer(&path[0]))
 	for _, c := range []struct {
