@@ -31,7 +31,7 @@ STATIC_PROBE := printf 'int seccomp_api_get(void); int main(void) { return secco
 	| $${CC:-gcc} -static -o /dev/null -x c - -lseccomp 2>/dev/null
 
 .PHONY: build
-build: bin/ward bin/ward-launch ## build bin/ward and bin/ward-launch
+build: bin/ward bin/ward-oci bin/ward-launch ## build bin/ward, bin/ward-oci and bin/ward-launch
 
 # Go knows better than make what is out of date.
 .PHONY: FORCE
@@ -40,6 +40,10 @@ FORCE:
 bin/ward: FORCE
 	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w $(XFLAGS)" -o $@ ./cmd/ward
+
+bin/ward-oci: FORCE
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w $(XFLAGS)" -o $@ ./cmd/ward-oci
 
 bin/ward-launch: FORCE
 	@mkdir -p bin
@@ -130,6 +134,7 @@ fuzz: ## run every fuzz target for FUZZTIME (default 5s)
 install: build ## install under DESTDIR and PREFIX (default /usr/local)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/ward
 	install -m 0755 bin/ward $(DESTDIR)$(PREFIX)/bin/ward
+	install -m 0755 bin/ward-oci $(DESTDIR)$(PREFIX)/bin/ward-oci
 	install -m 0755 bin/ward-launch $(DESTDIR)$(PREFIX)/libexec/ward/ward-launch
 
 .PHONY: clean

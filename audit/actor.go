@@ -32,18 +32,45 @@ func Caller() Actor { return caller() }
 
 func readCaller() Actor {
 	a := Actor{UID: uint32(os.Getuid()), LoginUID: noLogin, PID: os.Getpid()}
-	if b, err := os.ReadFile("/proc/self/loginuid"); err == nil {
+	a.read("/proc/self/")
+	return a
+}
+
+// ProcessActor is another process, as /proc describes it. What cannot be read
+// is left empty, but for its user, without whom there is no actor.
+func ProcessActor(pid int) (Actor, error) {
+	dir := "/proc/" + strconv.Itoa(pid) + "/"
+	a := Actor{LoginUID: noLogin, PID: pid}
+	b, err := os.ReadFile(dir + "status")
+	if err != nil {
+		return Actor{}, err
+	}
+	_, after, _ := strings.Cut(string(b), "\nUid:")
+	ids := strings.Fields(after)
+	if len(ids) == 0 {
+		return Actor{}, fmt.Errorf("%sstatus names no user", dir)
+	}
+	uid, err := strconv.ParseUint(ids[0], 10, 32)
+	if err != nil {
+		return Actor{}, fmt.Errorf("%sstatus: %w", dir, err)
+	}
+	a.UID = uint32(uid)
+	a.read(dir)
+	return a, nil
+}
+
+func (a *Actor) read(dir string) {
+	if b, err := os.ReadFile(dir + "loginuid"); err == nil {
 		if n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 32); err == nil {
 			a.LoginUID = uint32(n)
 		}
 	}
-	if exe, err := os.Readlink("/proc/self/exe"); err == nil {
+	if exe, err := os.Readlink(dir + "exe"); err == nil {
 		a.Exe = exe
 	}
-	if b, err := os.ReadFile("/proc/self/stat"); err == nil {
+	if b, err := os.ReadFile(dir + "stat"); err == nil {
 		a.StartTime, a.TTY = parseStat(string(b))
 	}
-	return a
 }
 
 // parseStat takes start time and terminal from /proc/PID/stat. The command

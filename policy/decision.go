@@ -33,6 +33,9 @@ type Obligations struct {
 	MaxCPUs   float64 `json:"max_cpus,omitempty"`
 }
 
+// Any reports whether anything is asked for.
+func (o Obligations) Any() bool { return len(o.lines()) > 0 }
+
 // Decision is the answer of a policy to one Input. Only this package makes
 // one that allows; the zero Decision denies.
 type Decision struct {

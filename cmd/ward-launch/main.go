@@ -29,6 +29,14 @@ func main() {
 		launcher.Monitor(os.Args[2])
 	case len(os.Args) == 3 && os.Args[1] == sandbox.CommandExec:
 		launcher.Exec()
+	case len(os.Args) == 2 && os.Args[1] == sandbox.OCICommandLaunch:
+		launcher.OCI()
+	case len(os.Args) == 2 && os.Args[1] == sandbox.OCICommandMonitor:
+		launcher.OCIMonitor()
+	case len(os.Args) == 3 && os.Args[1] == sandbox.OCICommandWatch:
+		launcher.OCIWatch(os.Args[2])
+	case len(os.Args) == 2 && os.Args[1] == sandbox.OCICommandOperate:
+		launcher.OCIOperate()
 	case len(os.Args) == 2 && os.Args[1] == "version":
 		fmt.Println(sandbox.Build)
 	default:

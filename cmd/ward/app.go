@@ -174,35 +174,15 @@ func (a *app) assemble(l engine.Layout, log *audit.Log) (*engine.Engine, error) 
 	if err != nil {
 		return nil, err
 	}
-	launcher, err := launcherPath()
+	launcher, err := engine.LauncherPath()
 	if err != nil {
 		return nil, err
 	}
 	return engine.New(engine.Config{
 		Layout: l, Resolver: store, Rootfs: store, Log: log, Floor: sandbox.DefaultFloor(),
-		Verifier: engine.TrustDir(l.Trust()), Decider: engine.PolicyDir(l.Policy()), Launcher: launcher,
+		Verifier: engine.TrustDir(l.Trust()), Decider: engine.PolicyDir(l.Policy()), Launcher: engine.LauncherAt(launcher),
 		Keep: a.startKeeper,
 	})
-}
-
-// launcherPath finds ward-launch beside this program or in libexec, never
-// through PATH: whoever sets PATH must not choose what runs as root.
-func launcherPath() (engine.Launcher, error) {
-	exe, err := os.Executable()
-	if err == nil {
-		exe, err = filepath.EvalSymlinks(exe)
-	}
-	if err != nil {
-		return nil, fault.Wrap(fault.Unavailable, "launcher.missing", err, "")
-	}
-	dir := filepath.Dir(exe)
-	beside := filepath.Join(dir, "ward-launch")
-	if _, err := os.Stat(beside); errors.Is(err, os.ErrNotExist) {
-		if libexec := filepath.Join(filepath.Dir(dir), "libexec", "ward", "ward-launch"); exists(libexec) {
-			return engine.LauncherAt(libexec), nil
-		}
-	}
-	return engine.LauncherAt(beside), nil
 }
 
 func exists(path string) bool {

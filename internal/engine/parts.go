@@ -2,7 +2,10 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/ward-project/ward/audit/receipt"
 	"github.com/ward-project/ward/internal/fault"
@@ -40,6 +43,27 @@ func (d policyDir) Decide(ctx context.Context, in policy.Input) (policy.Decision
 		return policy.Decision{}, err
 	}
 	return p.Decide(ctx, in)
+}
+
+// LauncherPath finds ward-launch beside this program or in libexec, never
+// through PATH: whoever sets PATH must not choose what runs as root.
+func LauncherPath() (string, error) {
+	exe, err := os.Executable()
+	if err == nil {
+		exe, err = filepath.EvalSymlinks(exe)
+	}
+	if err != nil {
+		return "", fault.Wrap(fault.Unavailable, "launcher.missing", err, "")
+	}
+	dir := filepath.Dir(exe)
+	beside := filepath.Join(dir, "ward-launch")
+	libexec := filepath.Join(filepath.Dir(dir), "libexec", "ward", "ward-launch")
+	if _, err := os.Stat(beside); errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(libexec); err == nil {
+			return libexec, nil
+		}
+	}
+	return beside, nil
 }
 
 type launcherAt string

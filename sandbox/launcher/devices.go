@@ -24,6 +24,7 @@ import (
 func init() {
 	cgroups.DevicesSetV1 = func(dir string, r *cgroups.Resources) error { return setDevicesV1(dir, r.Devices) }
 	cgroups.DevicesSetV2 = func(dir string, r *cgroups.Resources) error { return setDevicesV2(dir, r.Devices) }
+	ociDevices()
 }
 
 // allowedDevices returns what is allowed after "deny all", or an error for a

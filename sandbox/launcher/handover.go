@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"strings"
 
 	"github.com/syndtr/gocapability/capability"
 	"golang.org/x/sys/unix"
@@ -138,22 +139,30 @@ func dropPrivileges() error {
 }
 
 // onlyKill reads back what the thread has: the library drops nothing from the
-// bounding set, and says nothing, where it lacks the right to.
+// bounding set, and says nothing, where it lacks the right to. By "thread-self"
+// and not by number: /proc may be of another PID namespace than this thread.
 func onlyKill() error {
-	have, err := capability.NewPid2(unix.Gettid())
+	b, err := os.ReadFile("/proc/thread-self/status")
 	if err != nil {
 		return err
 	}
-	if err := have.Load(); err != nil {
-		return err
-	}
-	for c := capability.Cap(0); c <= capability.CAP_LAST_CAP; c++ {
-		for _, set := range []capability.CapType{capability.EFFECTIVE, capability.PERMITTED, capability.INHERITABLE,
-			capability.BOUNDING, capability.AMBIENT} {
-			if c != capability.CAP_KILL && have.Get(set, c) {
-				return fault.New(fault.Internal, "launch.privileges", "the monitor would keep capability "+c.String(), "")
-			}
+	sets := 0
+	for line := range strings.Lines(string(b)) {
+		name, value, ok := strings.Cut(line, ":")
+		if !ok || !strings.HasPrefix(name, "Cap") {
+			continue
 		}
+		sets++
+		have, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
+		if err != nil {
+			return err
+		}
+		if have&^(1<<unix.CAP_KILL) != 0 {
+			return fault.New(fault.Internal, "launch.privileges", fmt.Sprintf("the monitor would keep capabilities %#x (%s)", have, name), "")
+		}
+	}
+	if sets != 5 { // inheritable, permitted, effective, bounding, ambient
+		return fault.New(fault.Internal, "launch.privileges", fmt.Sprintf("/proc shows %d sets of capabilities", sets), "")
 	}
 	return nil
 }

@@ -3,9 +3,12 @@ package launcher
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 
 	"github.com/opencontainers/runc/libcontainer"
+
+	"github.com/ward-project/ward/sandbox"
 
 	// Its C constructor enters the namespaces before the Go runtime starts.
 	_ "github.com/opencontainers/runc/libcontainer/nsenter"
@@ -18,6 +21,10 @@ func Reexec() {
 		return
 	}
 	debug.SetGCPercent(-1)
+	if filepath.Base(os.Args[0]) == sandbox.OCIName {
+		// An OCI caller's container: its descriptors are the caller's.
+		libcontainer.Init()
+	}
 	if err := staged(); err != nil {
 		fmt.Fprintln(os.Stderr, "ward-launch init:", err)
 		os.Exit(255)

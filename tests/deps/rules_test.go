@@ -11,7 +11,7 @@ const module = "github.com/ward-project/ward"
 // everything is what the front doors may import: all but the launcher.
 var everything = []string{
 	"images", "images/registry", "verify", "policy", "sandbox", "sandbox/profile", "audit", "audit/receipt",
-	"internal/engine", "internal/api", "internal/network", "internal/volume", "internal/early", "internal/fault", "internal/fsx",
+	"internal/engine", "internal/engine/oci", "internal/api", "internal/network", "internal/volume", "internal/early", "internal/fault", "internal/fsx",
 }
 
 // mayImport says which of our packages a package may import, tests excluded.
@@ -90,11 +90,17 @@ var mayNotLink = map[string][]string{
 		"github.com/opencontainers/runc/", "github.com/opencontainers/cgroups/", "github.com/seccomp/",
 		"runtime/cgo", module + "/sandbox/launcher",
 	},
+	"cmd/ward-oci": {
+		// It reads the specifications of others, and starts nothing itself.
+		"github.com/opencontainers/runc/", "github.com/opencontainers/cgroups/", "github.com/seccomp/",
+		"runtime/cgo", module + "/sandbox/launcher",
+	},
 }
 
 // programs maps each program to how it is built.
 var programs = map[string]struct{ tags, cgo string }{
 	"cmd/ward":        {"", "0"},
+	"cmd/ward-oci":    {"", "0"},
 	"cmd/ward-launch": {"seccomp,netgo,osusergo", "1"},
 }
 
@@ -102,7 +108,7 @@ var programs = map[string]struct{ tags, cgo string }{
 // missing is a finding, not a reason to check less.
 var mustExist = []string{
 	"images", "verify", "policy", "sandbox", "sandbox/profile", "sandbox/launcher", "audit", "audit/receipt",
-	"internal/engine", "internal/fault", "internal/fsx", "cmd/ward", "cmd/ward-launch",
+	"internal/engine", "internal/fault", "internal/fsx", "cmd/ward", "cmd/ward-oci", "cmd/ward-launch",
 }
 
 // maxLines is the length at which a source file has become two.

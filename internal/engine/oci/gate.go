@@ -1,0 +1,258 @@
+package oci
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/ward-project/ward/audit"
+	"github.com/ward-project/ward/audit/receipt"
+	"github.com/ward-project/ward/images"
+	"github.com/ward-project/ward/internal/engine"
+	"github.com/ward-project/ward/internal/fault"
+	"github.com/ward-project/ward/policy"
+	"github.com/ward-project/ward/sandbox"
+	"github.com/ward-project/ward/verify"
+)
+
+// Launcher starts what a plan on record says, and does things with containers
+// that exist.
+type Launcher interface {
+	LaunchOCI(ctx context.Context, plan []byte, r receipt.Receipt, io sandbox.OCIFiles, lock *os.File) (int, error)
+	Operate(ctx context.Context, req sandbox.OCIRequest, io sandbox.OCIFiles) error
+}
+
+// Config is what a Gate is made of. All fields are required.
+type Config struct {
+	Layout   engine.Layout
+	Resolver engine.Resolver
+	Verifier engine.Verifier
+	Decider  engine.Decider
+	Log      engine.Recorder
+	Launcher Launcher
+	// Actor is the caller, as Caller tells it.
+	Actor audit.Actor
+}
+
+// Gate lets in what one caller of ward-oci asks for.
+type Gate struct{ c Config }
+
+// New returns a gate, and an error if anything is missing.
+func New(c Config) (*Gate, error) {
+	if c.Layout == (engine.Layout{}) || c.Resolver == nil || c.Verifier == nil || c.Decider == nil || c.Log == nil || c.Launcher == nil || c.Actor.Exe == "" {
+		return nil, fault.New(fault.Internal, "oci.config", "the gate is missing a part", "")
+	}
+	return &Gate{c}, nil
+}
+
+// Request is what a caller asks for, as the command line has it.
+type Request struct {
+	// Root is the directory of all containers' state, ID the container.
+	Root, ID string
+	Bundle   string
+	// Process is the JSON text of the process that an exec starts.
+	Process []byte
+
+	SystemdCgroup, NoPivot, NoNewKeyring bool
+	PreserveFDs                          int
+	ConsoleSocket, PidfdSocket, PIDFile  string
+	SubCgroups                           []string
+	IgnorePaused                         bool
+}
+
+// attempt is what is known of a request on its way; its refusals carry as much
+// of it as there is.
+type attempt struct {
+	g      *Gate
+	req    Request
+	op     sandbox.OCIOp
+	run    string
+	ref    string
+	digest string
+	args   []string
+	answer policy.Decision
+}
+
+// Create lets a container in, or says why not. It returns the process id of
+// the container, which waits before its payload.
+func (g *Gate) Create(ctx context.Context, req Request, io sandbox.OCIFiles) (int, error) {
+	a := &attempt{g: g, req: req, op: sandbox.OCICreate, run: newID()}
+	if err := checkID(req.ID); err != nil {
+		return 0, a.refuse(ctx, "resolve", err)
+	}
+	text, spec, err := readSpec(req.Bundle)
+	if err != nil {
+		return 0, a.refuse(ctx, "resolve", err)
+	}
+	a.args = spec.Process.Args
+	if a.ref, err = named(spec.Annotations); err != nil {
+		return 0, a.refuse(ctx, "resolve", err)
+	}
+	in := input(a, text, spec, spec.Process)
+	plan := a.plan(text)
+	plan.SharedPID = in.OCI.SharedPID
+	return a.pass(ctx, in, plan, io)
+}
+
+// Exec lets another process into a container, or says why not. The image is
+// verified again: that a key was withdrawn counts from then on.
+func (g *Gate) Exec(ctx context.Context, req Request, io sandbox.OCIFiles) (int, error) {
+	a := &attempt{g: g, req: req, op: sandbox.OCIExec, run: newID()}
+	if err := checkID(req.ID); err != nil {
+		return 0, a.refuse(ctx, "resolve", err)
+	}
+	rec, err := load(req.Root, req.ID)
+	if err != nil {
+		return 0, a.refuse(ctx, "resolve", err)
+	}
+	var p *specs.Process
+	if err := json.Unmarshal(req.Process, &p); err == nil {
+		err = checkProcess(p)
+	}
+	if err != nil || p == nil {
+		return 0, a.refuse(ctx, "resolve", fault.Wrap(fault.Invalid, "oci.spec", errors.Join(err), ""))
+	}
+	a.req.Bundle, a.args, a.ref = rec.Bundle, p.Args, rec.Image
+	in := input(a, req.Process, &specs.Spec{Process: p}, p)
+	in.OCI.SharedPID = rec.SharedPID
+	return a.pass(ctx, in, a.plan(req.Process), io)
+}
+
+// pass is the whole gate: what a caller asks for becomes a process here or
+// nowhere. The record is on disk before anything exists.
+func (a *attempt) pass(ctx context.Context, in policy.Input, plan sandbox.OCIPlan, io sandbox.OCIFiles) (int, error) {
+	var (
+		img images.Image
+		ev  verify.Evidence
+		err error
+	)
+	if a.ref != "" {
+		// resolve: the digest that the bundle is said to be made from.
+		if img, err = a.g.resolve(ctx, a.ref); err != nil {
+			return 0, a.refuse(ctx, "resolve", err)
+		}
+		a.digest = img.Digest
+		// verify: who vouches for it?
+		if ev, err = a.g.verify(ctx, img); err != nil {
+			return 0, a.refuse(ctx, "verify", err)
+		}
+		addImage(&in, img, ev)
+	}
+
+	// decide: may this caller start exactly this?
+	if a.answer, err = a.g.c.Decider.Decide(ctx, in); err != nil {
+		return 0, a.refuse(ctx, "decide", err)
+	}
+	if !a.answer.Allowed() {
+		return 0, a.refuse(ctx, "decide", engine.Denial(a.answer))
+	}
+	if o := a.answer.Obligations(); o.Any() {
+		return 0, a.refuse(ctx, "decide", fault.New(fault.Denied, "oci.obligations",
+			"policy obliges this container to something, and a caller's specification is not changed", "deny it instead, or have the caller ask for less"))
+	}
+
+	// seal: a directory of its own, one encoding, the floor under it.
+	s, encoded, err := a.seal(ctx, plan)
+	if err != nil {
+		return 0, a.refuse(ctx, "seal", err)
+	}
+
+	// record: on disk before anything exists.
+	permit, err := a.g.c.Log.Intend(ctx, a.intent(ev, encoded))
+	if err != nil {
+		err = fault.Wrap(fault.Unrecorded, "audit.intent", fmt.Errorf("record the intent: %w", err),
+			"nothing runs unrecorded: mend the audit log (ward audit verify) or free space for it")
+		return 0, errors.Join(a.refuse(ctx, "record", err), s.abandon())
+	}
+
+	// launch: the launcher and the monitor check receipt and floor themselves.
+	pid, err := a.g.c.Launcher.LaunchOCI(ctx, encoded, permit.Receipt(), io, s.lockFile())
+	if err != nil {
+		return 0, errors.Join(a.refuse(ctx, "launch", err), s.abandon())
+	}
+	return pid, s.release()
+}
+
+// seal completes the plan with what is only known in its place.
+func (a *attempt) seal(ctx context.Context, plan sandbox.OCIPlan) (*slot, []byte, error) {
+	plan.Digest = a.digest
+	if err := sandbox.DefaultFloor().CheckOCI(plan); err != nil {
+		return nil, nil, err
+	}
+	encoded, err := plan.Encode()
+	if err != nil || a.op == sandbox.OCIExec {
+		return nil, encoded, err
+	}
+	s, err := a.g.reserve(ctx, a.req.Root, a.req.ID)
+	if err != nil {
+		return nil, nil, err
+	}
+	err = s.write(record{Run: a.run, ID: a.req.ID, Bundle: plan.Bundle, Created: time.Now().UTC(), Image: a.ref, SharedPID: plan.SharedPID})
+	if err != nil {
+		return nil, nil, errors.Join(err, s.abandon())
+	}
+	return s, encoded, nil
+}
+
+func (a *attempt) intent(ev verify.Evidence, encoded []byte) audit.Intent {
+	in := audit.Intent{
+		Type: audit.OCIIntent, Run: a.run, Actor: a.g.c.Actor, Plan: sandbox.Digest(encoded), Point: policy.PointOCI,
+		Name: a.req.ID, Image: audit.Image{Reference: a.ref, Digest: a.digest},
+		Decision: engine.Explained(a.answer), Input: a.answer.InputDigest(), Args: a.args,
+	}
+	if a.digest != "" {
+		if b, err := json.Marshal(ev); err == nil {
+			in.Evidence = b
+		}
+	}
+	if a.op == sandbox.OCIExec {
+		if rec, err := load(a.req.Root, a.req.ID); err == nil {
+			in.Container = rec.Run
+		}
+	}
+	return in
+}
+
+// refuse puts a refusal on record and returns it. When it cannot be recorded
+// either, both are said, and the refusal stands.
+func (a *attempt) refuse(ctx context.Context, stage string, why error) error {
+	f := fault.As(why)
+	d := audit.Denied{
+		Stage: stage, Class: f.Class.Error(), Rule: f.Rule, Cause: f.Cause, Remedy: f.Remedy, Point: policy.PointOCI,
+		Name: a.req.ID, Image: audit.Image{Reference: a.ref, Digest: a.digest}, Args: a.args,
+	}
+	if a.answer.InputDigest() != "" {
+		d.Decision, d.Input = engine.Explained(a.answer), a.answer.InputDigest()
+	}
+	return errors.Join(f, a.g.append(ctx, audit.Record{Type: audit.RunDenied, Run: a.run, Actor: a.g.c.Actor, Data: d}))
+}
+
+// append makes one record durable. Hanging up does not unwrite.
+func (g *Gate) append(ctx context.Context, r audit.Record) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if err := g.c.Log.Append(ctx, r); err != nil {
+		return fault.Wrap(fault.Unrecorded, "audit.append", err, "repair the audit log: ward audit verify")
+	}
+	return nil
+}
+
+func (s *slot) lockFile() *os.File {
+	if s == nil {
+		return nil
+	}
+	return s.lock.File()
+}
+
+// release leaves the directory to the monitor, which holds the lock too.
+func (s *slot) release() error {
+	if s == nil {
+		return nil
+	}
+	return s.lock.Unlock()
+}

@@ -1,0 +1,4 @@
+package launcher
+
+// #cgo LDFLAGS: -Wl,-wrap=clone
+import "C" // ocijoin.c

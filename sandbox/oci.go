@@ -1,0 +1,135 @@
+package sandbox
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"reflect"
+
+	"github.com/ward-project/ward/internal/fault"
+)
+
+// OCIPlanVersion is the version of OCIPlan's encoding. A launcher refuses any
+// other.
+const OCIPlanVersion = 1
+
+// Bounds of an OCI request, in bytes: the specification as it was read, and
+// the plan around it, in which it is a JSON string.
+const (
+	MaxOCISpec = 4 << 20
+	MaxOCIPlan = 12 << 20
+)
+
+// OCIOp is what an OCI plan asks for.
+type OCIOp string
+
+// The operations that start something and so need a plan that is on record.
+const (
+	// OCICreate makes a container and stops before its payload.
+	OCICreate OCIOp = "create"
+	// OCIExec starts another process in a running container.
+	OCIExec OCIOp = "exec"
+)
+
+// OCIPlan is what the gate has decided about one request of an OCI runtime's
+// caller. What the container is like is the caller's specification, byte for
+// byte as the gate read and judged it; everything else is the gate's.
+type OCIPlan struct {
+	Version int    `json:"version"`
+	Build   string `json:"build"`
+	Op      OCIOp  `json:"op"`
+	// Run is the id of this start's records: 64 lower-case hex digits.
+	Run string `json:"run"`
+	// ID is the container's name, as its caller gave it.
+	ID string `json:"id"`
+	// StateDir is the container's directory below the runtime's --root.
+	StateDir string `json:"state_dir"`
+	Bundle   string `json:"bundle"`
+	// Spec is the text of config.json; for OCIExec, of the process.
+	Spec string `json:"spec"`
+	// Digest is the verified image's, "sha256:…", or empty.
+	Digest string `json:"digest"`
+
+	SystemdCgroup bool `json:"systemd_cgroup"`
+	NoPivot       bool `json:"no_pivot"`
+	NoNewKeyring  bool `json:"no_new_keyring"`
+	// SharedPID says that policy allowed a container without a PID namespace
+	// of its own: the kernel then does not end it with its monitor.
+	SharedPID bool `json:"shared_pid"`
+	// PreserveFDs is how many of the caller's descriptors from 3 on go along.
+	PreserveFDs int `json:"preserve_fds"`
+	// ConsoleSocket and PidfdSocket are paths of the caller's sockets, PIDFile
+	// of the file that gets the process id; empty is none.
+	ConsoleSocket string `json:"console_socket"`
+	PidfdSocket   string `json:"pidfd_socket"`
+	PIDFile       string `json:"pid_file"`
+	// SubCgroups and IgnorePaused belong to OCIExec.
+	SubCgroups   []string `json:"sub_cgroups"`
+	IgnorePaused bool     `json:"ignore_paused"`
+
+	AuditDir string `json:"audit_dir"`
+	// Keep are ward's own directories, which no container gets to see.
+	Keep []string `json:"keep"`
+}
+
+// Encode returns the plan's one canonical encoding, as Plan.Encode does.
+func (p OCIPlan) Encode() ([]byte, error) {
+	p = p.normal()
+	b, err := encodeOCI(p)
+	if err != nil {
+		return nil, fault.Wrap(fault.Invalid, "plan.encoding", err, "")
+	}
+	var back OCIPlan
+	if err := json.Unmarshal(b, &back); err != nil {
+		return nil, fault.Wrap(fault.Invalid, "plan.encoding", err, "")
+	}
+	if !reflect.DeepEqual(p, back) {
+		return nil, fault.New(fault.Invalid, "plan.encoding", "the specification or a path is not valid UTF-8", "use UTF-8 text only")
+	}
+	if len(b) > MaxOCIPlan || len(p.Spec) > MaxOCISpec {
+		return nil, fault.New(fault.Invalid, "plan.size",
+			fmt.Sprintf("the specification has %d bytes and %d are allowed", len(p.Spec), MaxOCISpec), "ask for less in one container")
+	}
+	return b, nil
+}
+
+// DecodeOCIPlan reads an encoded plan: exactly what Encode writes.
+func DecodeOCIPlan(b []byte) (OCIPlan, error) {
+	var p OCIPlan
+	if len(b) > MaxOCIPlan {
+		return p, fault.New(fault.Invalid, "plan.size", fmt.Sprintf("the plan has %d bytes and %d are allowed", len(b), MaxOCIPlan), "")
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&p); err != nil {
+		return OCIPlan{}, fault.New(fault.Invalid, "plan.encoding", "the plan cannot be read: "+err.Error(), "")
+	}
+	again, err := encodeOCI(p.normal())
+	if err != nil {
+		return OCIPlan{}, fault.Wrap(fault.Invalid, "plan.encoding", err, "")
+	}
+	if !bytes.Equal(b, again) {
+		return OCIPlan{}, fault.New(fault.Invalid, "plan.encoding", "the plan is not in its canonical encoding", "")
+	}
+	if p.Version != OCIPlanVersion {
+		return OCIPlan{}, fault.New(fault.Invalid, "plan.version",
+			fmt.Sprintf("the plan has version %d and this program reads version %d", p.Version, OCIPlanVersion),
+			"install ward-oci and ward-launch from the same build")
+	}
+	return p, nil
+}
+
+func (p OCIPlan) normal() OCIPlan {
+	p.SubCgroups, p.Keep = list(p.SubCgroups), list(p.Keep)
+	return p
+}
+
+func encodeOCI(p OCIPlan) ([]byte, error) {
+	var buf bytes.Buffer
+	e := json.NewEncoder(&buf)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(p); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(buf.Bytes(), []byte{'\n'}), nil
+}
