@@ -101,6 +101,9 @@ func payloadPosture(t *testing.T, proc *sandbox.Running) {
 	if env := procFile(t, pid, "environ"); env != "PATH=/bin\x00HOME=/\x00" && env != "PATH=/bin\x00HOME=/root\x00" {
 		t.Errorf("environment %q", env)
 	}
+	if slack := procFile(t, pid, "timerslack_ns"); slack != "50000\n" {
+		t.Errorf("timer slack %q", slack)
+	}
 	limits := procFile(t, pid, "limits")
 	for _, want := range []string{"Max open files            4096                 4096", "Max core file size        0                    0"} {
 		if !strings.Contains(limits, want) {
