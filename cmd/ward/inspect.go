@@ -10,6 +10,7 @@ import (
 
 	"github.com/ward-project/ward/internal/engine"
 	"github.com/ward-project/ward/internal/fault"
+	"github.com/ward-project/ward/internal/volume"
 	"github.com/ward-project/ward/sandbox"
 )
 
@@ -161,7 +162,26 @@ func containerDetails(eng *engine.Engine, c engine.Container) (any, error) {
 			"RestartPolicy": map[string]any{"Name": c.Request.Restart.String(), "MaximumRetryCount": c.Request.Restart.Max},
 			"MaskedPaths":   plan.MaskedPaths, "ReadonlyPaths": plan.ReadonlyPaths,
 		},
-		"Mounts": plan.Mounts, "ImageDigest": c.Digest, "MonitorPid": s.MonitorPID, "Usage": usage, "DeniedSyscalls": denied, "Plan": json.RawMessage(encoded),
+		"Mounts": mountDetails(plan.Mounts), "ImageDigest": c.Digest, "MonitorPid": s.MonitorPID, "Usage": usage, "DeniedSyscalls": denied, "Plan": json.RawMessage(encoded),
 		"RestartCount": c.Kept.Restarts,
 	}, nil
+}
+
+// mountDetails is Docker's form of a container's mounts. A tmpfs is among them
+// too; its size is in the plan.
+func mountDetails(ms []sandbox.Mount) []any {
+	out := []any{}
+	for _, m := range ms {
+		d := map[string]any{"Type": m.Type, "Source": m.Source, "Destination": m.Target, "Mode": "", "RW": !m.ReadOnly, "Propagation": ""}
+		switch m.Type {
+		case sandbox.MountBind:
+			d["Propagation"] = "rprivate"
+		case sandbox.MountVolume:
+			d["Name"], d["Driver"] = m.Name, volume.Local
+		case sandbox.MountImage:
+			d["Source"], d["Digest"] = m.Name, m.Digest
+		}
+		out = append(out, d)
+	}
+	return out
 }

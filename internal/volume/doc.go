@@ -14,5 +14,6 @@
 // is in use. Whoever uses a volume first puts down, in a container's record,
 // that it does, and only then takes the lock to see that the volume is there.
 // So either the remover sees the record, or the user finds the volume gone and
-// makes it anew. No other lock is taken under this one.
+// makes it anew. The callback may take the audit log's lock; no other is taken
+// under this one.
 package volume
