@@ -37,11 +37,7 @@ func entered() (*hostProc, error) {
 		if err != nil {
 			return nil, err
 		}
-		monitors, err := os.Readlink("/proc/1/ns/" + ns)
-		if err != nil {
-			return nil, err
-		}
-		if mine != monitors {
+		if monitors, err := os.Readlink("/proc/1/ns/" + ns); err != nil || mine != monitors {
 			return nil, refuse("the launcher is not in the namespaces of the process it was to enter")
 		}
 	}
