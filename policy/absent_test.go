@@ -26,6 +26,9 @@ func TestAbsentFactsDeny(t *testing.T) {
 		"run.labels", "run.readonly_paths", "run.seccomp.digest", "run.requested", "run.requested.*",
 		"host.kernel", "host.cgroup", "host.os", "host.arch", "host.rootless",
 		"oci", "oci.*", "exec", "exec.*", "exec.user.*", "cp", "cp.*",
+		// What only tightens, or weighs within what is limited.
+		"run.limits.reservation", "run.limits.shm", "run.limits.io_weight", "run.limits.cpu_set", "run.limits.mem_set", "run.limits.io",
+		"run.limits.oom_score_adj", "run.limits.ulimits",
 	}
 	empty := t.TempDir()
 	if err := os.WriteFile(filepath.Join(empty, "grants.json"), []byte(`{}`), 0o600); err != nil {

@@ -29,7 +29,10 @@ const exampleInput = `{
     "capabilities": [], "no_new_privs": true, "read_only": true,
     "network": "none",
     "mounts": [{"type": "tmpfs", "source": "", "target": "/tmp", "read_only": false}],
-    "limits": {"memory": 536870912, "swap": 0, "pids": 512, "cpus": 1},
+    "limits": {
+      "memory": 536870912, "swap": 0, "pids": 512, "cpus": 1, "reservation": 0, "shm": 67108864, "cpu_shares": 0, "io_weight": 0,
+      "cpu_set": "", "mem_set": "", "io": [], "oom_score_adj": 0, "ulimits": [{"type": "RLIMIT_NOFILE", "soft": 4096, "hard": 4096}]
+    },
     "sysctls": [], "devices": [],
     "seccomp": {"profile": "default", "digest": "", "narrows": true, "extra": []}, "security_opt": [], "labels": {},
     "masked_paths": ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"],

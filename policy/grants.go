@@ -222,7 +222,7 @@ func readLimits(s source, v any) (map[string]json.Number, error) {
 		switch key {
 		case "memory", "swap":
 			n, ok = bytesOf(m[key])
-		case "pids":
+		case "pids", "cpu_shares":
 			if n, ok = m[key].(json.Number); ok {
 				i, err := n.Int64()
 				ok = err == nil && i > 0
@@ -233,7 +233,7 @@ func readLimits(s source, v any) (map[string]json.Number, error) {
 				ok = err == nil && f > 0 && f <= 1<<20
 			}
 		default:
-			return nil, badGrants(s, "limits.%s is not memory, swap, pids or cpus", key)
+			return nil, badGrants(s, "limits.%s is not memory, swap, pids, cpus or cpu_shares", key)
 		}
 		if !ok {
 			return nil, badGrants(s, "limits.%s: %v is not a positive amount", key, m[key])

@@ -159,6 +159,40 @@ type Limits struct {
 	PIDs   int64 `json:"pids"`
 	// CPUs is processor time per time: 1.5 is one and a half processors.
 	CPUs float64 `json:"cpus"`
+
+	// The rest may be zero or empty, which is the kernel's default.
+
+	// Reservation is memory, in bytes, and Shm the size of /dev/shm.
+	Reservation int64 `json:"reservation"`
+	Shm         int64 `json:"shm"`
+	// CPUShares and IOWeight are weights against ward's other containers.
+	CPUShares uint64 `json:"cpu_shares"`
+	IOWeight  uint64 `json:"io_weight"`
+	// CPUSet and MemSet are lists like "0-2,7".
+	CPUSet string    `json:"cpu_set"`
+	MemSet string    `json:"mem_set"`
+	IO     []IOLimit `json:"io"`
+	// OOMScoreAdj is from 0 to 1000.
+	OOMScoreAdj int      `json:"oom_score_adj"`
+	Ulimits     []Ulimit `json:"ulimits"`
+}
+
+// IOLimit is what holds at one block device; zero is no limit.
+type IOLimit struct {
+	// Device is its path on the host, symbolic links resolved.
+	Device    string `json:"device"`
+	Weight    uint64 `json:"weight"`
+	ReadBPS   uint64 `json:"read_bps"`
+	WriteBPS  uint64 `json:"write_bps"`
+	ReadIOPS  uint64 `json:"read_iops"`
+	WriteIOPS uint64 `json:"write_iops"`
+}
+
+// Ulimit is one limit of each process ("RLIMIT_NOFILE").
+type Ulimit struct {
+	Type string `json:"type"`
+	Soft uint64 `json:"soft"`
+	Hard uint64 `json:"hard"`
 }
 
 // Seccomp names the system-call filter; "unconfined" is none.
@@ -258,6 +292,12 @@ func (in *Input) fill() {
 	}
 	if r.User.Groups == nil {
 		r.User.Groups = []uint32{}
+	}
+	if r.Limits.IO == nil {
+		r.Limits.IO = []IOLimit{}
+	}
+	if r.Limits.Ulimits == nil {
+		r.Limits.Ulimits = []Ulimit{}
 	}
 	if r.Sysctls == nil {
 		r.Sysctls = []Sysctl{}

@@ -58,7 +58,7 @@ func same(t *testing.T, at string, s map[string]any, typ reflect.Type) {
 	}
 	want := map[reflect.Kind]string{
 		reflect.Struct: "object", reflect.Map: "object", reflect.Slice: "array", reflect.String: "string", reflect.Bool: "boolean",
-		reflect.Int: "integer", reflect.Int64: "integer", reflect.Uint32: "integer", reflect.Float64: "number",
+		reflect.Int: "integer", reflect.Int64: "integer", reflect.Uint32: "integer", reflect.Uint64: "integer", reflect.Float64: "number",
 	}[typ.Kind()]
 	if typ == reflect.TypeFor[time.Time]() {
 		want = "string"

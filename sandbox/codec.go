@@ -100,6 +100,7 @@ func (p Plan) normal() Plan {
 	p.Process.Rlimits = list(p.Process.Rlimits)
 	p.Root.Layers = list(p.Root.Layers)
 	p.Mounts = list(p.Mounts)
+	p.Limits = p.Limits.normal()
 	p.Sysctls = list(p.Sysctls)
 	p.Devices = list(p.Devices)
 	p.Hosts = list(p.Hosts)

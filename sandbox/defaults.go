@@ -18,6 +18,9 @@ const (
 	DefaultCPUQuota  int64  = 200_000
 	DefaultCPUPeriod uint64 = 100_000
 
+	// DefaultShm is the size of /dev/shm, in bytes; it counts as memory.
+	DefaultShm int64 = 64 << 20
+
 	// DefaultOutput is how much output of a run is kept, in bytes: a payload
 	// that writes without end must not fill the disk the audit log is on.
 	DefaultOutput int64 = 1 << 30
@@ -47,7 +50,7 @@ func DefaultRlimits() []Rlimit {
 
 // DefaultLimits returns the cgroup limits of a plan whose request sets none.
 func DefaultLimits() Limits {
-	return Limits{Memory: DefaultMemory, PIDs: DefaultPIDs, CPUQuota: DefaultCPUQuota, CPUPeriod: DefaultCPUPeriod, Output: DefaultOutput}
+	return Limits{Memory: DefaultMemory, PIDs: DefaultPIDs, CPUQuota: DefaultCPUQuota, CPUPeriod: DefaultCPUPeriod, Shm: DefaultShm, Output: DefaultOutput}
 }
 
 // DefaultSeccomp returns the filter every plan must carry.

@@ -36,7 +36,7 @@ func (f Floor) Check(p Plan) error {
 	}
 	checks := []func(Plan) error{
 		f.identity, f.userNamespace, f.privileges, f.seccomp, f.paths,
-		f.limits, f.process, f.rlimits, f.root, f.mounts, f.sysctls, f.devices, f.names, f.host,
+		f.limits, f.sets, f.io, f.process, f.rlimits, f.root, f.mounts, f.sysctls, f.devices, f.names, f.host,
 	}
 	for _, check := range checks {
 		if err := check(p); err != nil {
@@ -101,25 +101,6 @@ func (f Floor) paths(p Plan) error {
 		if err := cleanPath(path); err != nil {
 			return below("paths", fmt.Sprintf("masked or read-only path %q %v", path, err), "")
 		}
-	}
-	return nil
-}
-
-func (f Floor) limits(p Plan) error {
-	l := p.Limits
-	switch {
-	case l.Memory <= 0 || l.Memory > maxMemory:
-		return below("memory", fmt.Sprintf("a memory limit of %d bytes is not a limit", l.Memory), "set --memory")
-	case l.Swap < 0 || l.Swap > maxMemory:
-		return below("swap", fmt.Sprintf("a swap limit of %d bytes is not a limit", l.Swap), "set --memory-swap")
-	case l.Output <= 0 || l.Output > maxMemory:
-		return below("output", fmt.Sprintf("keeping %d bytes of output is not a limit", l.Output), "")
-	case l.PIDs <= 0 || l.PIDs > maxPIDs:
-		return below("pids", fmt.Sprintf("a limit of %d processes is not a limit", l.PIDs), "set --pids-limit")
-	case l.CPUPeriod < 1000 || l.CPUPeriod > 1_000_000:
-		return below("cpu", fmt.Sprintf("a processor period of %d µs is outside 1000–1000000", l.CPUPeriod), "set --cpus")
-	case l.CPUQuota < 1000 || l.CPUQuota > int64(l.CPUPeriod)*maxCPUs:
-		return below("cpu", fmt.Sprintf("a processor quota of %d µs is not a limit", l.CPUQuota), "set --cpus")
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"slices"
 	"strings"
 )
 
@@ -82,26 +81,6 @@ func envName(e string) string {
 		name = name[:64] + "…"
 	}
 	return name
-}
-
-var rlimitTypes = []string{
-	"RLIMIT_AS", "RLIMIT_CORE", "RLIMIT_CPU", "RLIMIT_DATA", "RLIMIT_FSIZE", "RLIMIT_LOCKS", "RLIMIT_MEMLOCK",
-	"RLIMIT_MSGQUEUE", "RLIMIT_NICE", "RLIMIT_NOFILE", "RLIMIT_NPROC", "RLIMIT_RSS", "RLIMIT_RTPRIO",
-	"RLIMIT_RTTIME", "RLIMIT_SIGPENDING", "RLIMIT_STACK",
-}
-
-func (f Floor) rlimits(p Plan) error {
-	seen := map[string]bool{}
-	for _, r := range p.Process.Rlimits {
-		if !slices.Contains(rlimitTypes, r.Type) || seen[r.Type] || r.Soft > r.Hard {
-			return below("rlimits", fmt.Sprintf("%q is unknown, listed twice or has a soft limit above its hard one", r.Type), "")
-		}
-		seen[r.Type] = true
-	}
-	if !seen["RLIMIT_NOFILE"] {
-		return below("rlimits", "there is no limit on open files", "")
-	}
-	return nil
 }
 
 func (f Floor) root(p Plan) error {

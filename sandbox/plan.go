@@ -1,7 +1,7 @@
 package sandbox
 
 // PlanVersion is the version of Plan's encoding. A launcher refuses any other.
-const PlanVersion = 2
+const PlanVersion = 3
 
 // Build identifies the source this binary was built from. The gate writes its
 // own into every plan and the launcher refuses a plan of another build, so an
@@ -69,6 +69,9 @@ type Process struct {
 	Capabilities []string `json:"capabilities"`
 	NoNewPrivs   bool     `json:"no_new_privs"`
 	Rlimits      []Rlimit `json:"rlimits"`
+	// OOMScoreAdj makes the payload a likelier victim of a host short of
+	// memory; 0 to 1000, never less than anybody else's.
+	OOMScoreAdj int `json:"oom_score_adj"`
 	// Stdin says whether the payload gets the caller's standard input; without
 	// it, it reads end of file.
 	Stdin bool `json:"stdin"`
@@ -148,20 +151,6 @@ const (
 	// NetworkHost is the host's own network namespace.
 	NetworkHost Network = "host"
 )
-
-// Limits are always finite.
-type Limits struct {
-	// Memory is in bytes; Swap is how much may be swapped on top of it.
-	Memory int64 `json:"memory"`
-	Swap   int64 `json:"swap"`
-	PIDs   int64 `json:"pids"`
-	// CPUQuota microseconds in each CPUPeriod microseconds.
-	CPUQuota  int64  `json:"cpu_quota"`
-	CPUPeriod uint64 `json:"cpu_period"`
-	// Output is how many bytes of what the payload writes are kept. The rest
-	// still reaches the caller; it is counted, and the count is on record.
-	Output int64 `json:"output"`
-}
 
 // Host says where on the host this container's files are.
 type Host struct {

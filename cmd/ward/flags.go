@@ -27,7 +27,7 @@ var dockerFlags = strings.Fields(`add-host annotation attach blkio-weight blkio-
 	sig-proxy stop-signal stop-timeout storage-opt sysctl tmpfs tty ulimit use-api-socket user userns uts volume
 	volume-driver volumes-from workdir`)
 
-var dockerShort = map[string]string{"t": "tty", "p": "publish", "P": "publish-all", "a": "attach", "c": "cpu-shares", "q": "quiet"}
+var dockerShort = map[string]string{"t": "tty", "p": "publish", "P": "publish-all", "a": "attach", "q": "quiet"}
 
 var unknownShort = regexp.MustCompile(`unknown shorthand flag: '(.)'`)
 

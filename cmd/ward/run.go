@@ -87,6 +87,7 @@ func (a *app) runContainer(cmd *cobra.Command, eng *engine.Engine, req engine.Re
 	if err != nil {
 		return errors.Join(notStarted(cmd, err), keepID(""))
 	}
+	tellNotes(cmd, started)
 	if err := keepID(started.ID); err != nil {
 		fmt.Fprintln(cmd.ErrOrStderr(), "ward: --cidfile: "+printable(err.Error())) // it runs all the same
 	}
@@ -95,6 +96,13 @@ func (a *app) runContainer(cmd *cobra.Command, eng *engine.Engine, req engine.Re
 		return started.Process.Release()
 	}
 	return foreground(cmd, eng, started)
+}
+
+// tellNotes says what the container has less of than was asked for.
+func tellNotes(cmd *cobra.Command, c *engine.Started) {
+	for _, n := range c.Notes {
+		fmt.Fprintln(cmd.ErrOrStderr(), "ward: "+printable(n))
+	}
 }
 
 // notStarted tells a command that could not be executed (126, 127) from a run

@@ -3,12 +3,10 @@ package main
 import (
 	"bufio"
 	"fmt"
-	"math"
 	"os"
 	"slices"
 	"strings"
 
-	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -24,14 +22,12 @@ type runFlags struct {
 	mountFlags
 
 	name, hostname, user, workdir, entrypoint, network, pull, stopSignal string
-	memory, memorySwap                                                   string
-	cpus                                                                 float64
-	pids                                                                 int64
 	env, envFiles, labels                                                []string
 	capAdd, capDrop, securityOpt                                         []string
 	readOnly, interactive, detach, remove                                bool
 	host                                                                 hostFlags
 	keep                                                                 keepFlags
+	bounds                                                               limitFlags
 }
 
 func (f *runFlags) register(cmd *cobra.Command) {
@@ -48,10 +44,6 @@ func (f *runFlags) register(cmd *cobra.Command) {
 	fs.StringVar(&f.network, "net", "none", "same as --network")
 	fs.StringVar(&f.pull, "pull", "missing", "ask a registry: missing, always or never")
 	fs.StringVar(&f.stopSignal, "stop-signal", "", "`signal` that ward stop sends")
-	fs.StringVarP(&f.memory, "memory", "m", "", "memory limit in `bytes` (k, m, g)")
-	fs.StringVar(&f.memorySwap, "memory-swap", "", "memory plus swap in `bytes`; the same as --memory means no swap")
-	fs.Float64Var(&f.cpus, "cpus", 0, "processors")
-	fs.Int64Var(&f.pids, "pids-limit", 0, "processes and threads")
 	fs.StringArrayVarP(&f.env, "env", "e", nil, "set `NAME=VALUE`, or pass NAME on")
 	fs.StringArrayVar(&f.envFiles, "env-file", nil, "read variables from a `file`")
 	fs.StringArrayVarP(&f.labels, "label", "l", nil, "label the container `KEY=VALUE`")
@@ -65,13 +57,15 @@ func (f *runFlags) register(cmd *cobra.Command) {
 	fs.BoolVar(&f.remove, "rm", false, "remove the container when it has ended")
 	f.host.register(fs)
 	f.keep.register(fs)
+	f.bounds.register(fs)
+	f.bounds.registerFixed(fs)
 }
 
 func (f *runFlags) request(fs *pflag.FlagSet, args []string) (engine.Request, error) {
 	req := engine.Request{
 		Actor: audit.Caller(), Image: args[0], Args: args[1:], Pull: engine.PullPolicy(f.pull),
 		Name: f.name, Hostname: f.hostname, User: f.user, WorkingDir: f.workdir, StopSignal: f.stopSignal,
-		CPUs: f.cpus, PIDs: f.pids, CapAdd: f.capAdd, CapDrop: f.capDrop, Writable: !f.readOnly,
+		CapAdd: f.capAdd, CapDrop: f.capDrop, Writable: !f.readOnly,
 		Network: sandbox.Network(f.network), Stdin: f.interactive, Remove: f.remove, Detached: f.detach,
 	}
 	if fs.Changed("entrypoint") {
@@ -84,7 +78,7 @@ func (f *runFlags) request(fs *pflag.FlagSet, args []string) (engine.Request, er
 		return req, invalid("run.pull", "--pull "+f.pull+" is not known", "use missing, always or never")
 	}
 	for _, step := range []func(*engine.Request) error{
-		func(r *engine.Request) error { return f.limits(fs, r) }, f.environment, f.networkMode, f.labelMap, f.security, f.allMounts,
+		func(r *engine.Request) error { return f.bounds.apply(fs, &r.Resources) }, f.environment, f.networkMode, f.labelMap, f.security, f.allMounts,
 		func(r *engine.Request) error { return f.host.apply(fs, r) }, func(r *engine.Request) error { return f.keep.apply(fs, r) },
 	} {
 		if err := step(&req); err != nil {
@@ -95,39 +89,6 @@ func (f *runFlags) request(fs *pflag.FlagSet, args []string) (engine.Request, er
 }
 
 func invalid(rule, cause, remedy string) error { return fault.New(fault.Invalid, rule, cause, remedy) }
-
-func (f *runFlags) limits(fs *pflag.FlagSet, req *engine.Request) error {
-	size := func(flag, s string) (int64, error) {
-		n, err := units.RAMInBytes(s)
-		if err != nil || n <= 0 {
-			return 0, invalid("run.limits", fmt.Sprintf("--%s %q is not a finite number of bytes", flag, s), "every container has finite limits; give a size such as 512m")
-		}
-		return n, nil
-	}
-	var err error
-	if fs.Changed("memory") {
-		if req.Memory, err = size("memory", f.memory); err != nil {
-			return err
-		}
-	}
-	if fs.Changed("memory-swap") {
-		total, err := size("memory-swap", f.memorySwap)
-		if err != nil {
-			return err
-		}
-		if req.Memory == 0 || total < req.Memory {
-			return invalid("run.limits", "--memory-swap is memory plus swap and needs --memory, which it must not be below", "give both, for instance --memory 256m --memory-swap 512m")
-		}
-		req.Swap = total - req.Memory
-	}
-	if fs.Changed("cpus") && !(f.cpus > 0 && f.cpus < math.MaxInt32) {
-		return invalid("run.limits", fmt.Sprintf("--cpus %v is not a finite number of processors", f.cpus), "give a number such as 1.5")
-	}
-	if fs.Changed("pids-limit") && f.pids <= 0 {
-		return invalid("run.limits", fmt.Sprintf("--pids-limit %d is not a finite limit", f.pids), "every container has finite limits; give a positive number")
-	}
-	return nil
-}
 
 // maxEnvFile bounds what an --env-file may hold.
 const maxEnvFile = 1 << 20

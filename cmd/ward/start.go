@@ -72,6 +72,7 @@ func (a *app) startAgain(cmd *cobra.Command, eng *engine.Engine, c engine.Contai
 	if err != nil {
 		return err
 	}
+	tellNotes(cmd, started)
 	if err := started.Process.Release(); err != nil {
 		return err
 	}
@@ -92,6 +93,7 @@ func (a *app) startAttached(cmd *cobra.Command, name string, interactive bool) e
 		if err != nil {
 			return notStarted(cmd, err)
 		}
+		tellNotes(cmd, started)
 		return foreground(cmd, eng, started)
 	})
 }

@@ -287,8 +287,8 @@ func TestDefaultLimitsFitTheHost(t *testing.T) {
 		req  Request
 		host int
 		want int64
-	}{{Request{}, 1, 100_000}, {Request{}, 2, 200_000}, {Request{}, 64, 200_000}, {Request{CPUs: 3}, 1, 300_000}, {Request{CPUs: 1e300}, 4, -1}} {
-		if l := limits(c.req, c.host); l.CPUQuota != c.want || l.Memory <= 0 || l.PIDs <= 0 {
+	}{{Request{}, 1, 100_000}, {Request{}, 2, 200_000}, {Request{}, 64, 200_000}, {Request{Resources: Resources{CPUs: 3}}, 1, 300_000}, {Request{Resources: Resources{CPUs: 1e300}}, 4, -1}} {
+		if l, err := limits(c.req, c.host); err != nil || l.CPUQuota != c.want || l.Memory <= 0 || l.PIDs <= 0 {
 			t.Errorf("%v processors of %d: %+v", c.req.CPUs, c.host, l)
 		}
 	}

@@ -51,12 +51,8 @@ type Request struct {
 	Hosts    []string
 	Resolver sandbox.Resolver
 
-	// Memory and Swap are bytes; Swap is what may be used on top of Memory.
-	// CPUs is in processors. Zero means the finite default.
-	Memory int64
-	Swap   int64
-	CPUs   float64
-	PIDs   int64
+	// Resources are its limits; container update changes them.
+	Resources
 
 	Mounts []sandbox.Mount
 	// VolumesFrom names containers whose mounts it gets too: NAME[:ro].

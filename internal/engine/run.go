@@ -18,6 +18,8 @@ type Started struct {
 	Container
 	// Process is the handle on it. Closing the caller does not end it.
 	Process *sandbox.Running
+	// Notes are what the caller should be told: limits that are lower than asked.
+	Notes []string
 }
 
 // Run lets a request in, or says why not. It returns once the payload has
@@ -92,7 +94,7 @@ func (e *Engine) pass(ctx context.Context, a *attempt, io Stdio) (*Started, erro
 		// Nobody would look after it as was asked.
 		return nil, errors.Join(err, e.Kill(ctx, slot.container))
 	}
-	return &Started{slot.container, running}, nil
+	return &Started{Container: slot.container, Process: running, Notes: lowered(req, slot.plan)}, nil
 }
 
 // resolve finds the image, asking a registry only as the pull policy says. For

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"path"
 	"path/filepath"
 	"runtime"
@@ -55,6 +54,14 @@ func (e *Engine) draft(ctx context.Context, req Request, img images.Image, id, r
 	if err != nil {
 		return none, err
 	}
+	bounds, err := limits(req, runtime.NumCPU())
+	if err != nil {
+		return none, err
+	}
+	perProcess, err := rlimits(req)
+	if err != nil {
+		return none, err
+	}
 	host := cmp.Or(req.Hostname, id[:12])
 	filter, err := filterFor(req, caps)
 	if err != nil {
@@ -68,12 +75,12 @@ func (e *Engine) draft(ctx context.Context, req Request, img images.Image, id, r
 			Args: args, Env: environment(req, img, host, who.home), Cwd: path.Clean(cmp.Or(req.WorkingDir, img.Config.WorkingDir, "/")),
 			UID: who.uid, GID: who.gid, Groups: who.groups,
 			Capabilities: caps, NoNewPrivs: !req.AllowNewPrivs, Stdin: req.Stdin,
-			Rlimits: sandbox.DefaultRlimits(),
+			Rlimits: perProcess, OOMScoreAdj: req.OOMScoreAdj,
 		},
 		Root:          sandbox.Root{Writable: req.Writable},
 		Mounts:        req.Mounts,
 		Network:       cmp.Or(req.Network, sandbox.NetworkNone),
-		Limits:        limits(req, runtime.NumCPU()),
+		Limits:        bounds,
 		Seccomp:       filter,
 		Sysctls:       sysctls(req.Sysctls),
 		Devices:       devs,
@@ -269,27 +276,6 @@ func capabilities(add, drop []string) ([]string, error) {
 	return slices.Sorted(maps.Keys(set)), nil
 }
 
-func limits(req Request, cpus int) sandbox.Limits {
-	l := sandbox.DefaultLimits()
-	l.Memory, l.Swap, l.PIDs = cmp.Or(req.Memory, l.Memory), req.Swap, cmp.Or(req.PIDs, l.PIDs)
-	if req.CPUs != 0 {
-		l.CPUQuota = quota(req.CPUs, l.CPUPeriod)
-	} else {
-		// A default beyond what the host has would be denied by policy.
-		l.CPUQuota = min(l.CPUQuota, quota(float64(cpus), l.CPUPeriod))
-	}
-	return l
-}
-
-// quota is processors as microseconds a period. Absurd numbers become
-// negative or zero, which policy and floor refuse as "not finite".
-func quota(cpus float64, period uint64) int64 {
-	if q := math.Round(cpus * float64(period)); q < math.MaxInt32 {
-		return int64(q)
-	}
-	return -1
-}
-
 // tighten applies what the policy obliges. Nothing here can loosen: every
 // line takes the stricter of two values.
 func tighten(p sandbox.Plan, o policy.Obligations) sandbox.Plan {
@@ -302,6 +288,7 @@ func tighten(p sandbox.Plan, o policy.Obligations) sandbox.Plan {
 	if o.MaxMemory > 0 {
 		p.Limits.Memory = min(p.Limits.Memory, o.MaxMemory)
 		p.Limits.Swap = min(p.Limits.Swap, o.MaxMemory)
+		p.Limits.Reservation = min(p.Limits.Reservation, o.MaxMemory)
 	}
 	if o.MaxPIDs > 0 {
 		p.Limits.PIDs = min(p.Limits.PIDs, o.MaxPIDs)

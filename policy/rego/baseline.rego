@@ -15,7 +15,7 @@ violations contains ["baseline.input", []] if not complete
 
 complete := [
 	input.image.checksum, input.image.ref, input.host.memory, input.host.cpus, input.run.limits.memory,
-	input.run.limits.swap, input.run.limits.pids, input.run.limits.cpus, input.run.network, input.run.capabilities,
+	input.run.limits.swap, input.run.limits.pids, input.run.limits.cpus, input.run.limits.cpu_shares, input.run.network, input.run.capabilities,
 	input.run.mounts, input.run.security_opt, input.run.masked_paths, input.run.seccomp.profile,
 	data.ward.granted.networks, data.ward.granted.capabilities, data.ward.granted.mounts, data.ward.limits,
 	input.run.sysctls, input.run.devices, data.ward.granted.sysctls, data.ward.granted.devices,
@@ -32,7 +32,7 @@ verified if {
 
 # ward: every limit is finite (zero or less is "no limit") and within its maximum.
 violations contains [concat("", ["baseline.limits-", kind]), [input.run.limits[kind], maximum[kind]]] if {
-	some kind, least in {"memory": 0, "swap": -1, "pids": 0, "cpus": 0}
+	some kind, least in {"memory": 0, "swap": -1, "pids": 0, "cpus": 0, "cpu_shares": -1}
 	not limited(kind, least)
 }
 
@@ -42,7 +42,7 @@ limited(kind, least) if {
 }
 
 maximum := object.union(
-	{"memory": input.host.memory, "swap": input.host.memory, "pids": 32768, "cpus": input.host.cpus},
+	{"memory": input.host.memory, "swap": input.host.memory, "pids": 32768, "cpus": input.host.cpus, "cpu_shares": input.host.cpus * 1024},
 	data.ward.limits,
 )
 

@@ -34,11 +34,12 @@ test_limits_above if {
 	["baseline.limits-swap", [8589934593, 8589934592]] in broken(set_to("/run/limits/swap", 8589934593))
 	["baseline.limits-pids", [32769, 32768]] in broken(set_to("/run/limits/pids", 32769))
 	["baseline.limits-cpus", [4.01, 4]] in broken(set_to("/run/limits/cpus", 4.01))
+	["baseline.limits-cpu_shares", [4097, 4096]] in broken(set_to("/run/limits/cpu_shares", 4097))
 }
 
 test_limits_at_the_maximum if {
 	broken([
-		{"op": "replace", "path": "/run/limits", "value": {"memory": 8589934592, "swap": 8589934592, "pids": 32768, "cpus": 4}},
+		{"op": "replace", "path": "/run/limits", "value": {"memory": 8589934592, "swap": 8589934592, "pids": 32768, "cpus": 4, "cpu_shares": 4096}},
 	]) == set()
 }
 

@@ -46,6 +46,7 @@ func containerConfig(p sandbox.Plan, s *scratch) (*configs.Config, error) {
 			Effective: p.Process.Capabilities,
 		},
 		Rlimits:       rlimits,
+		OomScoreAdj:   &p.Process.OOMScoreAdj,
 		MaskPaths:     p.MaskedPaths,
 		ReadonlyPaths: p.ReadonlyPaths,
 		Mounts:        innerMounts(p, s),
@@ -69,16 +70,8 @@ func sysctls(list []sandbox.Sysctl) map[string]string {
 }
 
 func resources(p sandbox.Plan) *cgroups.Resources {
-	l := p.Limits
-	pids := l.PIDs
-	r := &cgroups.Resources{
-		Memory:     l.Memory,
-		MemorySwap: l.Memory + l.Swap,
-		PidsLimit:  &pids,
-		CpuQuota:   l.CPUQuota,
-		CpuPeriod:  l.CPUPeriod,
-		Devices:    []*devices.Rule{{Type: devices.WildcardDevice, Major: devices.Wildcard, Minor: devices.Wildcard, Permissions: "rwm"}},
-	}
+	r := limitsOf(p.Limits)
+	r.Devices = []*devices.Rule{{Type: devices.WildcardDevice, Major: devices.Wildcard, Minor: devices.Wildcard, Permissions: "rwm"}}
 	for _, n := range nodes() {
 		r.Devices = append(r.Devices, &n.Rule)
 	}

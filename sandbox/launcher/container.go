@@ -30,6 +30,9 @@ type container struct {
 // payload: namespaces, mounts, limits, capabilities and filter are then set,
 // and the stage waits at its gate.
 func prepare(p sandbox.Plan, s *scratch, io *pipes) (*container, error) {
+	if err := weighs(p.Limits); err != nil {
+		return nil, err
+	}
 	config, err := containerConfig(p, s)
 	if err != nil {
 		return nil, err
@@ -64,7 +67,7 @@ func prepare(p sandbox.Plan, s *scratch, io *pipes) (*container, error) {
 	io.closePayloadEnds()
 	st.started()
 	if err != nil {
-		if reason := missing(); reason != nil {
+		if reason := missing(p.Limits); reason != nil {
 			err = reason
 		} else {
 			err = fault.Wrap(fault.Unavailable, "launch.container", fmt.Errorf("start container: %w", err), "")

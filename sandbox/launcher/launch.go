@@ -37,6 +37,9 @@ func launch() error {
 	if err != nil {
 		return err
 	}
+	if err := fairShare(); err != nil {
+		return err
+	}
 	plan, err := accept()
 	if err != nil {
 		return err
@@ -63,7 +66,7 @@ func launch() error {
 		return err
 	}
 	// From here on the container exists, stopped before its payload.
-	if err := box.checkLimits(plan.Limits); err != nil {
+	if err := checkLimits(box.cgroups, plan.Limits); err != nil {
 		return errors.Join(err, box.destroy())
 	}
 	h, err := handOver(plan, s, pipes, box, host)

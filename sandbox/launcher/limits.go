@@ -15,19 +15,23 @@ import (
 	"github.com/ward-project/ward/sandbox"
 )
 
-// checkLimits reads back what the kernel made of the limits. A limit that is
-// not there, or is laxer than planned, refuses the run: whether it was not
-// written, not supported or written elsewhere makes no difference.
-func (c *container) checkLimits(l sandbox.Limits) error {
-	if dir, ok := unified(c.cgroups); ok {
-		return checkUnified(dir, l)
+// checkLimits reads back what the kernel made of the limits, in these cgroups.
+// A limit that is not there, or is laxer than planned, refuses the run: whether
+// it was not written, not supported or written elsewhere makes no difference.
+func checkLimits(paths map[string]string, l sandbox.Limits) error {
+	if dir, ok := unified(paths); ok {
+		return errors.Join(checkUnified(dir, l), checkIOUnified(dir, l))
 	}
-	cpu := c.cgroups["cpu"]
+	cpu, memory := paths["cpu"], paths["memory"]
 	return errors.Join(
-		atMost(filepath.Join(c.cgroups["memory"], "memory.limit_in_bytes"), l.Memory),
-		atMost(filepath.Join(c.cgroups["memory"], "memory.memsw.limit_in_bytes"), l.Memory+l.Swap),
-		atMost(filepath.Join(c.cgroups["pids"], "pids.max"), l.PIDs),
+		atMost(filepath.Join(memory, "memory.limit_in_bytes"), l.Memory),
+		atMost(filepath.Join(memory, "memory.memsw.limit_in_bytes"), l.Memory+l.Swap),
+		atMost(filepath.Join(paths["pids"], "pids.max"), l.PIDs),
 		quotaAtMost(filepath.Join(cpu, "cpu.cfs_quota_us"), 0, filepath.Join(cpu, "cpu.cfs_period_us"), 0, l),
+		exactly(filepath.Join(cpu, "cpu.shares"), int64(l.CPUShares)),
+		reserved(filepath.Join(memory, "memory.soft_limit_in_bytes"), l.Reservation),
+		checkSets(paths["cpuset"], "cpuset.effective_cpus", "cpuset.effective_mems", l),
+		checkIO(paths["blkio"], l),
 	)
 }
 
@@ -44,6 +48,9 @@ func checkUnified(dir string, l sandbox.Limits) error {
 		atMost(filepath.Join(dir, "memory.max"), l.Memory),
 		atMost(filepath.Join(dir, "pids.max"), l.PIDs),
 		quotaAtMost(cpu, 0, cpu, 1, l),
+		exactly(filepath.Join(dir, "cpu.weight"), int64(cgroups.ConvertCPUSharesToCgroupV2Value(l.CPUShares))),
+		reserved(filepath.Join(dir, "memory.low"), l.Reservation),
+		checkSets(dir, "cpuset.cpus.effective", "cpuset.mems.effective", l),
 	)
 	swap := filepath.Join(dir, "memory.swap.max")
 	if _, serr := os.Stat(swap); errors.Is(serr, os.ErrNotExist) {
@@ -59,6 +66,28 @@ func atMost(file string, most int64) error {
 		err = notApplied(fmt.Sprintf("limit %s is %d and must be at most %d", filepath.Base(file), v, most))
 	}
 	return err
+}
+
+// exactly refuses unless file holds just this number; zero asks for nothing.
+func exactly(file string, want int64) error {
+	if want == 0 {
+		return nil
+	}
+	v, err := limit(file, 0)
+	if err == nil && v != want {
+		err = notApplied(fmt.Sprintf("limit %s is %d and must be %d", filepath.Base(file), v, want))
+	}
+	return err
+}
+
+// reserved refuses unless file holds this many bytes; the kernel counts whole
+// pages.
+func reserved(file string, want int64) error {
+	if want == 0 {
+		return nil
+	}
+	page := int64(os.Getpagesize())
+	return exactly(file, max(want/page*page, 1))
 }
 
 // quotaAtMost refuses unless quota and period come to no more of a processor
@@ -78,15 +107,33 @@ func quotaAtMost(quotaFile string, quotaField int, periodFile string, periodFiel
 	return nil
 }
 
+// checkSets refuses unless the processors and memory nodes that the container
+// really has are among those planned. The file that was written may say more
+// than the host gives.
+func checkSets(dir, cpusFile, memsFile string, l sandbox.Limits) error {
+	var all error
+	for file, want := range map[string]string{cpusFile: l.CPUSet, memsFile: l.MemSet} {
+		if want == "" {
+			continue
+		}
+		have, err := text(filepath.Join(dir, file))
+		if err == nil && (have == "" || !sandbox.SetWithin(have, want)) {
+			err = notApplied(fmt.Sprintf("%s is %q and must be within %s", file, have, want))
+		}
+		all = errors.Join(all, err)
+	}
+	return all
+}
+
 // limit reads word n of a cgroup file as a number; "max" is none.
 func limit(file string, n int) (int64, error) {
-	b, err := os.ReadFile(file)
+	s, err := text(file)
 	if err != nil {
-		return 0, notApplied(fmt.Sprintf("limit %s: %v", filepath.Base(file), err))
+		return 0, err
 	}
-	words := strings.Fields(string(b))
+	words := strings.Fields(s)
 	if len(words) <= n {
-		return 0, notApplied(fmt.Sprintf("limit %s is %q", filepath.Base(file), b))
+		return 0, notApplied(fmt.Sprintf("limit %s is %q", filepath.Base(file), s))
 	}
 	v, err := strconv.ParseInt(words[n], 10, 64)
 	if err != nil || v < 0 {
@@ -95,10 +142,19 @@ func limit(file string, n int) (int64, error) {
 	return v, nil
 }
 
+// text reads a cgroup file.
+func text(file string) (string, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return "", notApplied(fmt.Sprintf("limit %s: %v", filepath.Base(file), err))
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
 // missing explains a start that failed because a limit has no file to be
 // written to: libcontainer enables for the container what controllers it may,
 // and says nothing of the others. Nil is no explanation.
-func missing() error {
+func missing(l sandbox.Limits) error {
 	if !cgroups.IsCgroup2UnifiedMode() {
 		return nil
 	}
@@ -107,7 +163,14 @@ func missing() error {
 		return nil
 	}
 	enabled := strings.Fields(string(b))
-	for _, c := range []string{"cpu", "memory", "pids"} {
+	need := []string{"cpu", "memory", "pids"}
+	if l.CPUSet != "" || l.MemSet != "" {
+		need = append(need, "cpuset")
+	}
+	if l.IOWeight != 0 || len(l.IO) > 0 {
+		need = append(need, "io")
+	}
+	for _, c := range need {
 		if !slices.Contains(enabled, c) {
 			return notApplied(fmt.Sprintf("the %s cgroup controller is not delegated to %s", c, cgroupRoot))
 		}
@@ -116,5 +179,5 @@ func missing() error {
 }
 
 func notApplied(cause string) error {
-	return fault.New(fault.Unavailable, "launch.limits", cause, "enable the cpu, memory and pids cgroup controllers")
+	return fault.New(fault.Unavailable, "launch.limits", cause, "ask for limits that this kernel has, or enable the cgroup controller: cpu, memory, pids, cpuset, io")
 }

@@ -6,6 +6,8 @@ import (
 	"github.com/opencontainers/runc/libcontainer"
 	"github.com/opencontainers/runc/libcontainer/configs"
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/ward-project/ward/sandbox"
 )
 
 // newOCIProcess translates a specification's process. What it asks for is what
@@ -27,7 +29,7 @@ func newOCIProcess(p *specs.Process) (*libcontainer.Process, error) {
 			Inheritable: c.Inheritable, Permitted: c.Permitted, Ambient: c.Ambient}
 	}
 	for _, r := range p.Rlimits {
-		n, ok := rlimitNumbers[r.Type]
+		n, ok := sandbox.RlimitNumber(r.Type)
 		if !ok {
 			return nil, fmt.Errorf("wrong rlimit value: %s", r.Type)
 		}

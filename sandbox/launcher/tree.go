@@ -45,7 +45,7 @@ func furnish(p sandbox.Plan, s *scratch, userns *os.File) error {
 			}
 		}
 	}
-	if err := t.devices(s.path("dev"), p.Devices); err != nil {
+	if err := t.devices(s.path("dev"), p.Devices, p.Limits.Shm); err != nil {
 		return fmt.Errorf("/dev: %w", err)
 	}
 	taken := map[string]bool{}
@@ -126,7 +126,7 @@ func (t *tree) mount(volumes string, m sandbox.Mount, at string) error {
 // devices makes a fresh /dev, whatever the image has there, with the devices
 // that do nothing to the host. It is put together on the scratch and bound by
 // libcontainer, which otherwise furnishes /dev itself, at a high price.
-func (t *tree) devices(at string, asked []sandbox.Device) error {
+func (t *tree) devices(at string, asked []sandbox.Device, shmSize int64) error {
 	// No NODEV here: this is where the device nodes are.
 	dev, err := newMount("tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC|unix.MOUNT_ATTR_STRICTATIME,
 		t.owned("mode=755", "size=64k"))
@@ -163,7 +163,7 @@ func (t *tree) devices(at string, asked []sandbox.Device) error {
 		return err
 	}
 	defer pts.Close()
-	shm, err := newMount("tmpfs", noexec, t.owned("mode=1777", "size="+strconv.FormatInt(sandbox.TmpfsSize, 10)))
+	shm, err := newMount("tmpfs", noexec, t.owned("mode=1777", "size="+strconv.FormatInt(shmSize, 10)))
 	if err != nil {
 		return err
 	}

@@ -32,7 +32,7 @@ func TestLimitNotApplied(t *testing.T) {
 		}
 		return d
 	}
-	check := func(d string) error { return (&container{cgroups: map[string]string{"": d}}).checkLimits(l) }
+	check := func(d string) error { return checkLimits(map[string]string{"": d}, l) }
 	for _, ok := range []map[string]string{{}, {"memory.swap.max": "absent"}, {"memory.max": "4096\n"}} {
 		if err := check(dir(ok)); err != nil {
 			t.Errorf("%v: %v", ok, err)
@@ -48,8 +48,8 @@ func TestLimitNotApplied(t *testing.T) {
 		}
 	}
 	// A version 1 host that lacks a controller.
-	v1 := &container{cgroups: map[string]string{"memory": t.TempDir(), "pids": t.TempDir()}}
-	if err := v1.checkLimits(l); !errors.Is(err, fault.Unavailable) {
+	v1 := map[string]string{"memory": t.TempDir(), "pids": t.TempDir()}
+	if err := checkLimits(v1, l); !errors.Is(err, fault.Unavailable) {
 		t.Errorf("missing controllers: %v", err)
 	}
 }
