@@ -138,6 +138,8 @@ type Intent struct {
 	// Labels are the container's; Remove says that it is removed at its end.
 	Labels map[string]string `json:"labels,omitempty"`
 	Remove bool              `json:"remove,omitempty"`
+	// IDBase is the first host id of the container's range of 65536.
+	IDBase uint32 `json:"id_base,omitempty"`
 	// EnvNames are the names of the environment variables; values never enter
 	// the log.
 	EnvNames []string `json:"env_names,omitempty"`

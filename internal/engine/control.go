@@ -15,6 +15,9 @@ import (
 	"github.com/ward-project/ward/sandbox"
 )
 
+// startWait bounds how long ending a container waits for its start.
+const startWait = 20 * time.Second
+
 // Running reports whether the container's payload is alive.
 func (c Container) Running() bool { return c.Status.Phase == sandbox.PhaseRunning }
 
@@ -128,6 +131,10 @@ func (e *Engine) Stop(ctx context.Context, actor audit.Actor, c Container, grace
 	if err := e.markStopped(c.ID); err != nil {
 		return err
 	}
+	c, err := e.startedOrNot(ctx, c)
+	if err != nil {
+		return err
+	}
 	if !c.Running() {
 		return nil
 	}
@@ -159,6 +166,29 @@ func (e *Engine) Kill(ctx context.Context, c Container) error {
 	return e.await(ctx, c)
 }
 
+// startedOrNot waits while a container is on its way through the gate: what is
+// to end it must not come before it.
+func (e *Engine) startedOrNot(ctx context.Context, c Container) (Container, error) {
+	for deadline := time.Now().Add(startWait); c.live() && !c.Running(); {
+		l, err := fsx.TryLock(filepath.Join(e.layout.container(c.ID), lockFile))
+		if err == nil {
+			return c, l.Unlock() // nobody is starting it any more
+		}
+		if !errors.Is(err, fsx.ErrLocked) || time.Now().After(deadline) {
+			return c, err
+		}
+		select {
+		case <-ctx.Done():
+			return c, ctx.Err()
+		case <-time.After(5 * time.Millisecond):
+		}
+		if c, err = e.load(c.ID); err != nil {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
 // unlessEnded forgives an error that only says the container was faster.
 func (e *Engine) unlessEnded(ctx context.Context, c Container, err error) error {
 	short, cancel := context.WithTimeout(ctx, time.Second)
@@ -180,36 +210,59 @@ type RemoveOptions struct {
 // Remove deletes a container that does not run. That it did is on record
 // before, and its own records stay in the audit log.
 func (e *Engine) Remove(ctx context.Context, actor audit.Actor, c Container, opt RemoveOptions) error {
-	if c.live() {
-		if !opt.Force {
-			return fault.New(fault.Invalid, "container.running", "container "+c.Name+" is running", "stop it first: ward stop "+c.Name+", or ward rm -f "+c.Name)
+	gone := fault.New(fault.NotFound, "container.unknown", "No such container: "+c.Name, "list them: ward ps -a")
+	for {
+		if c.live() {
+			if !opt.Force {
+				return fault.New(fault.Invalid, "container.running", "container "+c.Name+" is running", "stop it first: ward stop "+c.Name+", or ward rm -f "+c.Name)
+			}
+			var err error
+			if c, err = e.startedOrNot(ctx, c); err == nil && c.Running() {
+				err = e.Kill(ctx, c)
+			}
+			if errors.Is(err, fs.ErrNotExist) {
+				return gone
+			} else if err != nil {
+				return err
+			}
 		}
-		if err := e.Kill(ctx, c); err != nil {
+		// Held until it is gone, so that nobody starts it meanwhile: neither its
+		// keeper nor another command.
+		lock, err := fsx.WaitLock(ctx, filepath.Join(e.layout.container(c.ID), lockFile))
+		if errors.Is(err, fs.ErrNotExist) {
+			return gone
+		}
+		if err != nil {
+			return fault.Wrap(fault.Unavailable, "containers.lock", err, "try again")
+		}
+		now, err := e.load(c.ID)
+		if err == nil && !now.live() {
+			return errors.Join(e.removeHeld(ctx, actor, now, opt), lock.Unlock())
+		}
+		if err := errors.Join(err, lock.Unlock()); errors.Is(err, fs.ErrNotExist) {
+			return gone
+		} else if err != nil {
+			return err
+		}
+		// It was started meanwhile, or lost with its monitor.
+		if err := e.reapOne(ctx, c.ID); err != nil {
+			return err
+		}
+		if c, err = e.load(c.ID); errors.Is(err, fs.ErrNotExist) {
+			return nil // of --rm, and reaped
+		} else if err != nil {
 			return err
 		}
 	}
+}
+
+// removeHeld deletes a container whose lock the caller holds.
+func (e *Engine) removeHeld(ctx context.Context, actor audit.Actor, c Container, opt RemoveOptions) error {
 	if err := e.append(ctx, about(audit.ContainerRemove, actor, c, audit.ContainerEvent{})); err != nil {
 		return err
 	}
-	if opt.Volumes && !c.Remove {
-		// Not while it could still be started; and nobody else is asked to.
-		if err := e.await(ctx, c); err != nil {
-			return err
-		}
+	if opt.Volumes || c.Remove {
 		if err := e.dropVolumes(ctx, actor, c); err != nil {
-			return err
-		}
-	}
-	return e.discard(ctx, c)
-}
-
-// discard deletes a container that has ended.
-func (e *Engine) discard(ctx context.Context, c Container) error {
-	if err := e.await(ctx, c); err != nil {
-		return err
-	}
-	if c.Remove {
-		if err := e.dropVolumes(ctx, audit.Caller(), c); err != nil {
 			return err
 		}
 	}

@@ -169,7 +169,7 @@ func intent(a *attempt, ev verify.Evidence, dec policy.Decision, p sandbox.Plan,
 		Run: p.Run, Actor: a.req.Actor, Plan: sandbox.Digest(encoded),
 		Point: "run", Container: p.Container, Name: p.Name, Image: audit.Image{Reference: p.Image.Reference, Digest: p.Image.Digest},
 		Evidence: rawJSON(ev), Decision: kept(dec), Input: dec.InputDigest(),
-		Args: p.Process.Args, EnvNames: envNames(p.Process.Env), Labels: a.req.Labels, Remove: a.req.Remove, Mounted: mountedImages(p),
+		Args: p.Process.Args, EnvNames: envNames(p.Process.Env), Labels: a.req.Labels, Remove: a.req.Remove, IDBase: p.IDMap.Base, Mounted: mountedImages(p),
 	}
 }
 

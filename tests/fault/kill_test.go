@@ -2,7 +2,6 @@ package fault
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -61,36 +60,6 @@ func TestKillAtEverySystemCall(t *testing.T) {
 			if !ok {
 				w = newWard(t) // what one step left must not fail the next
 			}
-		}
-	}
-	clean(t, w)
-}
-
-// TestRandomKills kills a random process of a run after a random time.
-func TestRandomKills(t *testing.T) {
-	w := newWard(t)
-	seed := uint64(time.Now().UnixNano())
-	rng := rand.New(rand.NewPCG(seed, 1))
-	rounds := 40
-	if testing.Short() {
-		rounds = 8
-	}
-	for round := range rounds {
-		cmd := w.Command("run", "--rm", image, "sh", "-c", "echo "+marker+"; sleep 0.05")
-		var out strings.Builder
-		cmd.Stdout = &out
-		cmd.WaitDelay = 5 * time.Second
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Duration(rng.IntN(120_000)) * time.Microsecond)
-		victims := family(cmd.Process.Pid)
-		victim := victims[rng.IntN(len(victims))]
-		_ = syscall.Kill(victim, syscall.SIGKILL)
-		_ = cmd.Wait()
-		settled(t, w, out.String())
-		if t.Failed() {
-			t.Fatalf("seed %d, round %d: after killing process %d of %v", seed, round, victim, victims)
 		}
 	}
 	clean(t, w)
