@@ -116,9 +116,9 @@ test-vm: ## cgroup v2 alone, in a virtual machine (QEMU; the kernel is fetched o
 	$(GO) test -json -tags vm -count=1 -timeout 15m ./tests/vm | $(GO) run ./tests/report $(REPORTFLAGS)
 
 .PHONY: bench
-bench: build ## what a run costs beside runc and unshare (CPU and wall, as ratios)
+bench: build ## what a run costs beside runc and unshare, a filter beside Docker's, a monitor beside conmon
 	@[ "$$(id -u)" = 0 ] || { echo "bench needs root: sudo env PATH=\"\$$PATH\" make bench" >&2; exit 1; }
-	@.ci/deps build test
+	@.ci/deps build bench
 	@$(GO) run ./tests/bench -bin $(CURDIR)/bin
 	$(GO) test $(TESTFLAGS) -run '^$$' -bench Intend -benchtime 500x ./audit
 

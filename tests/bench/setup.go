@@ -1,7 +1,7 @@
 package main
 
 import (
-	"bufio"
+	"archive/tar"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/moby/profiles/seccomp"
@@ -36,7 +35,11 @@ func (s setup) ward(args ...string) *exec.Cmd {
 
 func (s setup) make() error {
 	tarball := filepath.Join(s.dir, "rootfs.tar")
-	if err := lab.Rootfs(tarball); err != nil {
+	loop, err := s.loop()
+	if err != nil {
+		return err
+	}
+	if err := lab.Rootfs(tarball, loop); err != nil {
 		return err
 	}
 	for _, args := range [][]string{
@@ -65,6 +68,18 @@ func (s setup) make() error {
 		return err
 	}
 	return os.WriteFile(filepath.Join(s.bundle(), "config.json"), b, 0o600)
+}
+
+// loop is the program of ./getppid as an entry of the root file system.
+func (s setup) loop() (tar.Header, error) {
+	file := filepath.Join(s.dir, "getppid")
+	cmd := exec.Command("go", "build", "-trimpath", "-o", file, "github.com/ward-project/ward/tests/bench/getppid")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return tar.Header{}, fmt.Errorf("build getppid: %w\n%s", err, out)
+	}
+	b, err := os.ReadFile(file)
+	return tar.Header{Typeflag: tar.TypeReg, Name: "bin/getppid", Mode: 0o755, PAXRecords: map[string]string{"WARD.body": string(b)}}, err
 }
 
 func (s setup) runc(round int) *exec.Cmd {
@@ -137,34 +152,5 @@ func (s setup) launcherStart(w io.Writer) error {
 	}
 	m := median(all)
 	_, err := fmt.Fprintf(w, "ward-launch, start to refusal of nothing: %.1f ms wall, %.1f ms CPU\n", ms(m.wall), ms(m.cpu))
-	return err
-}
-
-// monitorSize prints what a monitor holds in memory while its container runs.
-func (s setup) monitorSize(w io.Writer) error {
-	out, err := s.ward("run", "-d", image, "sleep", "30").Output()
-	if err != nil {
-		return fmt.Errorf("ward run -d: %w", err)
-	}
-	id := strings.TrimSpace(string(out))
-	defer func() { _ = s.ward("rm", "-f", id).Run() }()
-	st, err := sandbox.ReadStatus(filepath.Join(s.dir, "root/lib/containers", id))
-	if err != nil {
-		return err
-	}
-	f, err := os.Open(fmt.Sprintf("/proc/%d/smaps_rollup", st.MonitorPID))
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	kb := map[string]int{}
-	for sc := bufio.NewScanner(f); sc.Scan(); {
-		if f := strings.Fields(sc.Text()); len(f) == 3 {
-			kb[strings.TrimSuffix(f[0], ":")], _ = strconv.Atoi(f[1])
-		}
-	}
-	private := kb["Private_Clean"] + kb["Private_Dirty"]
-	_, err = fmt.Fprintf(w, "monitor of a running container: %.1f MB resident, %.1f MB private (%.1f MB dirty)\n\n",
-		float64(kb["Rss"])/1024, float64(private)/1024, float64(kb["Private_Dirty"])/1024)
 	return err
 }
