@@ -39,6 +39,10 @@ const (
 	ContainerSignal Type = "container.signal"
 	ContainerStop   Type = "container.stop"
 	ContainerHealth Type = "container.health"
+	// ContainerAttach comes before the first byte that passes between the
+	// container and a client, ContainerDetach when one has left it running.
+	ContainerAttach Type = "container.attach"
+	ContainerDetach Type = "container.detach"
 
 	// OCIIntent is run.intent for what a caller of ward-oci starts: a container,
 	// or another process in one. OCIUpdate says that its limits were changed.
@@ -303,6 +307,10 @@ type ContainerEvent struct {
 	Signal int `json:"signal,omitempty"`
 	// Health is what container.health found it to be now.
 	Health string `json:"health,omitempty"`
+	// Attach is the id of container.attach's and container.detach's client,
+	// Streams what it gets.
+	Attach  string   `json:"attach,omitempty"`
+	Streams []string `json:"streams,omitempty"`
 	// Limits are container.update's, by name.
 	Limits map[string]int64 `json:"limits,omitempty"`
 }

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -23,7 +24,9 @@ const MonitorSocket = "monitor.sock"
 // MonitorOp is what a client asks of a monitor.
 type MonitorOp string
 
-// The requests a monitor answers; anything else ends the connection.
+// The requests a monitor answers. What else makes sense is answered with an
+// error, rule "monitor.op", as it may be a later ward's; what does not ends
+// the connection.
 const (
 	OpSignal MonitorOp = "signal"
 	OpWait   MonitorOp = "wait"
@@ -32,15 +35,22 @@ const (
 	OpExecOpen  MonitorOp = "exec.open"
 	OpExecStart MonitorOp = "exec.start"
 	OpExecs     MonitorOp = "execs"
+	// OpAttach passes the container's streams to the client for as long as its
+	// connection lasts; OpResize gives a terminal another size.
+	OpAttach MonitorOp = "attach"
+	OpResize MonitorOp = "resize"
 )
 
 // MonitorRequest is one packet from a client to a monitor.
 type MonitorRequest struct {
 	Op     MonitorOp `json:"op"`
 	Signal int       `json:"signal,omitempty"`
-	// ExecID names the process that a signal is for; empty is the first one.
+	// ExecID names the process that a signal or a size is for; empty is the
+	// first one.
 	ExecID string        `json:"exec_id,omitempty"`
 	Exec   *ExecHandover `json:"exec,omitempty"`
+	Attach *Attachment   `json:"attach,omitempty"`
+	Size   *Terminal     `json:"size,omitempty"`
 }
 
 // MonitorReply answers a request: done, an exit or an error.
@@ -161,11 +171,30 @@ func readReply(r io.Reader) (MonitorReply, error) {
 }
 
 // ReadRequest reads one request, as a monitor does, and the descriptors that
-// came with it.
+// came with it. A request with something in it that this version does not know
+// is a refusal to answer with, rule "monitor.op": what it asks for would not be
+// what is done. After any other error the connection is of no use.
 func ReadRequest(conn *net.UnixConn) (MonitorRequest, []*os.File, error) {
 	var req MonitorRequest
-	files, err := readFiles(conn, &req)
-	return req, files, err
+	b, files, err := readPacket(conn)
+	if err != nil {
+		return req, nil, err
+	}
+	if err = strictly(b, &req); err == nil {
+		return req, files, nil
+	}
+	closeAll(files...)
+	var word struct{ Op MonitorOp }
+	if json.Unmarshal(b, &word) == nil && word.Op != "" {
+		err = UnknownOp(word.Op)
+	}
+	return MonitorRequest{}, nil, err
+}
+
+// UnknownOp is the answer to what a monitor does not know.
+func UnknownOp(op MonitorOp) error {
+	return fault.New(fault.Invalid, "monitor.op", fmt.Sprintf("the container's monitor does not know this form of %.32q", string(op)),
+		"start the container again with this ward")
 }
 
 // WriteReply sends one reply, as a monitor does.

@@ -39,11 +39,24 @@ func sendFiles(conn *net.UnixConn, v any, files []*os.File) error {
 
 // readFiles reads one packet into v, strictly, and the descriptors that came
 // with it, which close on exec. Whatever is wrong, none is left open.
-func readFiles(conn *net.UnixConn, v any) (_ []*os.File, err error) {
+func readFiles(conn *net.UnixConn, v any) ([]*os.File, error) {
+	b, files, err := readPacket(conn)
+	if err == nil {
+		err = strictly(b, v)
+	}
+	if err != nil {
+		closeAll(files...)
+		return nil, err
+	}
+	return files, nil
+}
+
+// readPacket reads one packet and the descriptors that came with it.
+func readPacket(conn *net.UnixConn) (_ []byte, _ []*os.File, err error) {
 	buf, oob := make([]byte, MaxMessage+1), make([]byte, unix.CmsgSpace(4*MaxFiles))
 	n, oobn, flags, _, err := conn.ReadMsgUnix(buf, oob)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var files []*os.File
 	defer func() {
@@ -53,12 +66,12 @@ func readFiles(conn *net.UnixConn, v any) (_ []*os.File, err error) {
 	}()
 	msgs, err := unix.ParseSocketControlMessage(oob[:oobn])
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, m := range msgs {
 		fds, err := unix.ParseUnixRights(&m)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for _, fd := range fds {
 			files = append(files, os.NewFile(uintptr(fd), "passed"))
@@ -66,17 +79,22 @@ func readFiles(conn *net.UnixConn, v any) (_ []*os.File, err error) {
 	}
 	switch {
 	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 || n > MaxMessage:
-		return nil, errors.New("message too long")
+		return nil, nil, errors.New("message too long")
 	case n == 0:
-		return nil, io.EOF
+		return nil, nil, io.EOF
 	}
-	d := json.NewDecoder(bytes.NewReader(buf[:n]))
+	return buf[:n], files, nil
+}
+
+// strictly decodes b, and nothing but what v knows.
+func strictly(b []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
-		return nil, err
+		return err
 	}
 	if d.More() {
-		return nil, errors.New("bytes after the message")
+		return errors.New("bytes after the message")
 	}
-	return files, nil
+	return nil
 }

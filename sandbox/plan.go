@@ -75,6 +75,17 @@ type Process struct {
 	// Stdin says whether the payload gets the caller's standard input; without
 	// it, it reads end of file.
 	Stdin bool `json:"stdin"`
+	// StdinOpen keeps its input open when that of a client has ended, for the
+	// next client. On a terminal it always stays open.
+	StdinOpen bool `json:"stdin_open,omitempty"`
+	// Terminal is what the payload gets in place of three pipes; nil is none.
+	Terminal *Terminal `json:"terminal,omitempty"`
+}
+
+// Terminal is the size of a terminal in characters; zero leaves it unset.
+type Terminal struct {
+	Rows    uint16 `json:"rows"`
+	Columns uint16 `json:"columns"`
 }
 
 // Rlimit is one resource limit; Type as in "RLIMIT_NOFILE".

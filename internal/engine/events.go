@@ -204,6 +204,12 @@ func (t *timeline) ofContainer(d details, action string) []Event {
 	case "stop":
 		t.stopping[s.container] = true
 		return []Event{s.event("kill", "signal", strconv.Itoa(d.Signal))}
+	case "detach": // a record of the monitor's, which knows no names
+		for _, r := range t.runs {
+			if r.container == s.container {
+				s = r
+			}
+		}
 	case "health":
 		return []Event{s.event("health_status: " + d.Health)}
 	case "remove":

@@ -189,7 +189,7 @@ func (e *Engine) draftExec(ctx context.Context, req ExecRequest, a *entrance) (s
 		return sandbox.Process{}, fault.New(fault.Invalid, "exec.command", "no command", "put one after the container")
 	}
 	proc := a.plan.Process
-	proc.Args, proc.Stdin = req.Args, req.Stdin
+	proc.Args, proc.Stdin, proc.StdinOpen, proc.Terminal = req.Args, req.Stdin, false, nil
 	if req.WorkingDir != "" {
 		if !path.IsAbs(req.WorkingDir) {
 			return sandbox.Process{}, fault.New(fault.Invalid, "exec.cwd", fmt.Sprintf("working directory %.255q is not absolute", req.WorkingDir), "give --workdir an absolute path")

@@ -58,13 +58,10 @@ func prepare(p sandbox.Plan, s *scratch, io *pipes) (*container, error) {
 		UID:              int(p.Process.UID),
 		GID:              int(p.Process.GID),
 		AdditionalGroups: groups(p.Process.Groups),
-		Stdin:            io.stdin,
-		Stdout:           io.stdout,
-		Stderr:           io.stderr,
 	}
+	io.outfit(init)
 	st.outfit(init)
-	err = ct.Start(init)
-	io.closePayloadEnds()
+	err = io.started(ct.Start(init))
 	st.started()
 	if err != nil {
 		if reason := missing(p.Limits); reason != nil {

@@ -207,13 +207,10 @@ func startExec(ct *libcontainer.Container, plan sandbox.ExecPlan, io *pipes) (*l
 		},
 		NoNewPrivileges: &yes,
 		Rlimits:         rlimits,
-		Stdin:           io.stdin,
-		Stdout:          io.stdout,
-		Stderr:          io.stderr,
 	}
+	io.outfit(proc)
 	st.outfit(proc)
-	err = ct.Start(proc)
-	io.closePayloadEnds()
+	err = io.started(ct.Start(proc))
 	st.started()
 	if err != nil {
 		return nil, nil, fault.Wrap(fault.Unavailable, "launch.container", fmt.Errorf("start in the container: %w", err), "")

@@ -45,7 +45,12 @@ type handover struct {
 	ToStdin    int `json:"to_stdin"`
 	FromStdout int `json:"from_stdout"`
 	FromStderr int `json:"from_stderr"`
-	FromExec   int `json:"from_exec"`
+	// Terminal says that FromStdout is a terminal's master, which is also what
+	// input is written to; StdinOpen is the plan's, Stdin says there is input.
+	Terminal  bool `json:"terminal"`
+	Stdin     bool `json:"stdin"`
+	StdinOpen bool `json:"stdin_open"`
+	FromExec  int  `json:"from_exec"`
 	// Gate lets the payload go by one byte; Listener is its filter's.
 	Gate     int `json:"gate"`
 	Listener int `json:"listener"`
@@ -60,12 +65,21 @@ func handOver(p sandbox.Plan, s *scratch, io *pipes, c *container, host *hostPro
 		Plan: sandbox.Digest(encoded), State: s.path("state"),
 		Container: p.Container, Run: p.Run, Start: p.Start, ContainerDir: p.Host.ContainerDir, RuntimeDir: p.Host.RuntimeDir, AuditDir: p.Host.AuditDir,
 		Arg0: p.Process.Args[0], Memory: p.Limits.Memory, Output: p.Limits.Output, Cgroups: c.cgroups, Seccomp: p.Seccomp, PID: c.pid,
-		CallerIn: -1, CallerOut: given(sandbox.FDStdout), CallerErr: given(sandbox.FDStderr),
-		ToStdin: -1, FromStdout: fd(io.fromStdout), FromStderr: fd(io.fromStderr), FromExec: fd(c.stage.fromExec),
+		CallerOut: given(sandbox.FDStdout), CallerErr: given(sandbox.FDStderr),
+		CallerIn: -1, ToStdin: -1, FromStderr: -1, FromExec: fd(c.stage.fromExec),
+		Stdin: p.Process.Stdin, StdinOpen: p.Process.StdinOpen, Terminal: p.Process.Terminal != nil,
 		Gate: fd(c.stage.gate), Listener: fd(c.listener),
 	}
+	if h.Terminal {
+		h.FromStdout = fd(io.terminal.master)
+	} else {
+		h.FromStdout, h.FromStderr = fd(io.fromStdout), fd(io.fromStderr)
+	}
 	if io.toStdin != nil {
-		h.ToStdin, h.CallerIn = fd(io.toStdin), given(sandbox.FDStdin)
+		h.ToStdin = fd(io.toStdin)
+	}
+	if h.Stdin {
+		h.CallerIn = given(sandbox.FDStdin)
 	}
 	if h.HostPID, err = host.pid(c.pid); err != nil {
 		return nil, err
@@ -80,8 +94,8 @@ func fd(f *os.File) int { return int(f.Fd()) }
 
 // descriptors are those that the monitor keeps.
 func (h *handover) descriptors() []int {
-	all := []int{sandbox.FDControl, sandbox.FDLock, h.FromStdout, h.FromStderr, h.FromExec, h.Gate, h.Listener}
-	for _, n := range []int{h.CallerIn, h.CallerOut, h.CallerErr, h.ToStdin} {
+	all := []int{sandbox.FDControl, sandbox.FDLock, h.FromStdout, h.FromExec, h.Gate, h.Listener}
+	for _, n := range []int{h.CallerIn, h.CallerOut, h.CallerErr, h.ToStdin, h.FromStderr} {
 		if n >= 0 {
 			all = append(all, n)
 		}

@@ -36,6 +36,9 @@ type monitor struct {
 	started time.Time
 	streams []*stream
 	denied  *denials
+	// terminal is the master of the payload's, input is the payload's; nil is none.
+	terminal *os.File
+	input    *input
 
 	server *server
 	execs  *execs
@@ -103,11 +106,11 @@ func (m *monitor) run() error {
 	if err := m.denied.adopt(m.Listener); err != nil {
 		return fmt.Errorf("listener: %w", err)
 	}
+	m.copyStreams() // clients of the server look for them
 	if m.server, err = listen(m); err != nil {
 		return err
 	}
 	m.forwardSignals()
-	m.copyStreams()
 	if err := m.letGo(); err != nil {
 		return err
 	}

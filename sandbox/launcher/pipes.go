@@ -1,9 +1,11 @@
 package launcher
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
+	"github.com/opencontainers/runc/libcontainer"
 	"golang.org/x/sys/unix"
 
 	"github.com/ward-project/ward/sandbox"
@@ -16,10 +18,17 @@ type pipes struct {
 	stdin, stdout, stderr *os.File
 	// the monitor's ends
 	toStdin, fromStdout, fromStderr *os.File
+	// terminal is there in place of all of them; its other end is the payload's.
+	terminal *terminal
 }
 
 func newPipes(p sandbox.Plan) (*pipes, error) {
 	var ps pipes
+	if p.Process.Terminal != nil {
+		var err error
+		ps.terminal, err = newTerminal(*p.Process.Terminal)
+		return &ps, err
+	}
 	for _, pair := range []struct{ r, w **os.File }{
 		{&ps.stdin, &ps.toStdin}, {&ps.fromStdout, &ps.stdout}, {&ps.fromStderr, &ps.stderr},
 	} {
@@ -43,6 +52,26 @@ func newPipes(p sandbox.Plan) (*pipes, error) {
 		ps.toStdin = nil
 	}
 	return &ps, nil
+}
+
+// outfit gives p its streams. (A file that is nil would not be none to it.)
+func (ps *pipes) outfit(p *libcontainer.Process) {
+	if ps.terminal != nil {
+		ps.terminal.outfit(p)
+		return
+	}
+	p.Stdin, p.Stdout, p.Stderr = ps.stdin, ps.stdout, ps.stderr
+}
+
+// started is to be called when libcontainer has started the process, with how
+// that went: what only the container may hold is closed, as an end kept here
+// would keep the streams from ever ending, and its terminal taken.
+func (ps *pipes) started(err error) error {
+	ps.closePayloadEnds()
+	if ps.terminal != nil {
+		return errors.Join(err, ps.terminal.take(err == nil))
+	}
+	return err
 }
 
 // closePayloadEnds closes what only the container may hold: an end kept here

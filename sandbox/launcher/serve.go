@@ -83,8 +83,16 @@ func (s *server) serve(conn *net.UnixConn) {
 	}
 	var entering *entry // by a launcher that this client may turn out to be
 	defer func() { entering.close() }()
+	var attached *attachment
+	defer func() { attached.close() }()
 	for {
 		req, files, err := sandbox.ReadRequest(conn)
+		if f := (*fault.Error)(nil); errors.As(err, &f) {
+			if sandbox.WriteReply(conn, sandbox.MonitorReply{Error: f}) != nil {
+				return
+			}
+			continue
+		}
 		if err != nil {
 			return
 		}
@@ -97,6 +105,11 @@ func (s *server) serve(conn *net.UnixConn) {
 			files = nil
 		case sandbox.OpExecs:
 			reply = sandbox.MonitorReply{OK: true, Execs: s.m.execs.ids()}
+		case sandbox.OpAttach:
+			attached, reply = s.m.attach(attached, req.Attach, files)
+			files = nil
+		case sandbox.OpResize:
+			reply = s.m.resize(req.ExecID, req.Size)
 		case sandbox.OpSignal:
 			reply = s.signal(req.ExecID, req.Signal)
 		case sandbox.OpWait:
@@ -104,8 +117,7 @@ func (s *server) serve(conn *net.UnixConn) {
 			exit := s.m.exit
 			reply.Exit = &exit
 		default:
-			reply.Error = fault.New(fault.Invalid, "monitor.op", fmt.Sprintf("the container's monitor does not know %.32q", string(req.Op)),
-				"start the container again with this ward")
+			reply.Error = fault.As(sandbox.UnknownOp(req.Op))
 		}
 		closeFiles(files)
 		if err := sandbox.WriteReply(conn, reply); err != nil {

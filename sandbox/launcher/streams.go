@@ -1,6 +1,7 @@
 package launcher
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -39,30 +40,36 @@ type stream struct {
 	gaveUp atomic.Bool
 	// passing says that it is the caller who is waited for.
 	passing atomic.Bool
+	// terminal says that from is a terminal's master, which ends otherwise.
+	terminal bool
+	// clients are attached to the stream beside the caller.
+	clients audience
 }
 
 // copyStreams starts copying in all three directions.
 func (m *monitor) copyStreams() {
-	for _, s := range []*stream{
-		{kind: audit.Stdout, from: pipeEnd(m.FromStdout, "stdout"), to: callerFile(m.CallerOut)},
-		{kind: audit.Stderr, from: pipeEnd(m.FromStderr, "stderr"), to: callerFile(m.CallerErr)},
-	} {
+	out := &stream{kind: audit.Stdout, from: pipeEnd(m.FromStdout, "stdout"), to: callerFile(m.CallerOut), terminal: m.Terminal}
+	m.streams = []*stream{out}
+	if m.Terminal {
+		m.terminal = out.from
+	} else {
+		m.streams = append(m.streams, &stream{kind: audit.Stderr, from: pipeEnd(m.FromStderr, "stderr"), to: callerFile(m.CallerErr)})
+	}
+	for _, s := range m.streams {
 		s.done = make(chan error, 1)
-		m.streams = append(m.streams, s)
 		go func() { s.done <- s.copy(m.output) }()
 	}
-	if m.ToStdin < 0 {
+	switch {
+	case !m.Stdin:
 		return
+	case m.Terminal:
+		m.input = newInput(m.terminal, true, true)
+	default:
+		m.input = newInput(pipeEnd(m.ToStdin, "stdin"), false, m.StdinOpen)
 	}
-	to := pipeEnd(m.ToStdin, "stdin")
-	go func() {
-		defer to.Close()
-		if m.CallerIn >= 0 {
-			// Ends with the caller's input or with the payload's end of the
-			// pipe; neither is an error of the run.
-			io.Copy(onlyWriter{to}, callerFile(m.CallerIn))
-		}
-	}()
+	if m.CallerIn >= 0 {
+		go m.input.feed(context.Background(), callerFile(m.CallerIn))
+	}
 }
 
 // onlyWriter hides ReadFrom, which would splice without going through here.
@@ -94,10 +101,12 @@ func (s *stream) copy(log sink) error {
 			if werr := log.Write(s.kind, buf[:n]); werr != nil && failed == nil {
 				failed = fmt.Errorf("output log: %w", werr)
 			}
+			s.clients.put(buf[:n])
 			s.pass(buf[:n])
 			s.moved.Add(int64(n))
 		}
-		if errors.Is(err, io.EOF) {
+		// A terminal's other end has been closed by all who had it.
+		if errors.Is(err, io.EOF) || s.terminal && errors.Is(err, unix.EIO) {
 			return failed
 		}
 		if err != nil {
@@ -155,6 +164,9 @@ func (m *monitor) drain() error {
 	for _, s := range m.streams {
 		all = errors.Join(all, s.drain(m.output))
 	}
+	for _, s := range m.streams {
+		s.clients.end()
+	}
 	return all
 }
 
@@ -179,7 +191,7 @@ func (s *stream) drain(log sink) error {
 		if err := s.from.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
 			return fmt.Errorf("%s: %w", s.kind, err)
 		}
-		rest := &stream{kind: s.kind, from: s.from}
+		rest := &stream{kind: s.kind, from: s.from, terminal: s.terminal}
 		err := rest.copy(log)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return fmt.Errorf("%s: another process held it open after the payload's end", s.kind)
