@@ -42,21 +42,34 @@ func newRecord(r Record, s stamp) ([]byte, error) {
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
 		return nil, fmt.Errorf("boot clock: %w", err)
 	}
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false) // image names and arguments stay greppable
-	err := e.Encode(leaf{
+	l := leaf{
 		V: leafVersion, Type: r.Type, Time: time.Now().UTC().Format(time.RFC3339Nano), Mono: now.Nano(),
 		Boot: s.boot, Host: s.host, Run: r.Run, Actor: r.Actor, Plan: r.Plan, Data: r.Data,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, r.Type, err)
 	}
-	out := bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+	out, err := encode(l)
+	if err != nil {
+		return nil, err
+	}
+	if d, ok := r.Data.(Denied); ok && len(out) > maxLeaf {
+		l.Data = d.fit()
+		if out, err = encode(l); err != nil {
+			return nil, err
+		}
+	}
 	if len(out) > maxLeaf {
 		return nil, fmt.Errorf("%w: %s of %d bytes, at most %d", ErrTooLarge, r.Type, len(out), maxLeaf)
 	}
 	return out, nil
+}
+
+func encode(l leaf) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // image names and arguments stay greppable
+	if err := e.Encode(l); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, l.Type, err)
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
 // parseEntry reads a leaf back.

@@ -170,6 +170,10 @@ type Denied struct {
 	Decision json.RawMessage `json:"decision,omitempty"`
 	Input    string          `json:"input,omitempty"`
 	Args     []string        `json:"args,omitempty"`
+	// ArgsCount and ArgsDigest (of the list as JSON) are set if Args is only
+	// the beginning of what was asked for.
+	ArgsCount  int    `json:"args_count,omitempty"`
+	ArgsDigest string `json:"args_digest,omitempty"`
 }
 
 // Start says that the payload runs.

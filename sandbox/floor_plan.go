@@ -20,6 +20,8 @@ const (
 	maxCPUs     int64 = 8192
 	maxPathSize       = 4095
 	maxStarts         = 1 << 30
+	// maxString is Linux's MAX_ARG_STRLEN: execve refuses one that is longer.
+	maxString = 128<<10 - 1
 )
 
 func (f Floor) identity(p Plan) error {
@@ -47,6 +49,13 @@ func (f Floor) process(p Plan) error {
 	}
 	if len(pr.Args)+len(pr.Env) > maxStrings || len(pr.Groups) > maxGroups {
 		return below("size", "too many arguments, environment entries or groups", "")
+	}
+	for _, list := range [][]string{pr.Args, pr.Env} {
+		for _, s := range list {
+			if len(s) > maxString {
+				return below("size", fmt.Sprintf("an argument or environment entry has %d bytes and the kernel takes %d", len(s), maxString), "pass the name of a file instead")
+			}
+		}
 	}
 	for _, a := range pr.Args {
 		if strings.ContainsRune(a, 0) {

@@ -72,6 +72,8 @@ func processSpoils() []spoil {
 		{"env", "no name", func(p *sandbox.Plan) { p.Process.Env = []string{"=A"} }},
 		{"env", "NUL", func(p *sandbox.Plan) { p.Process.Env = []string{"A=\x00"} }},
 		{"size", "entries", func(p *sandbox.Plan) { p.Process.Env = make([]string, 20000) }},
+		{"size", "an argument", func(p *sandbox.Plan) { p.Process.Args = []string{"sh", strings.Repeat("a", 128<<10)} }},
+		{"size", "an entry", func(p *sandbox.Plan) { p.Process.Env = []string{"A=" + strings.Repeat("a", 128<<10)} }},
 		{"cwd", "empty", func(p *sandbox.Plan) { p.Process.Cwd = "" }},
 		{"cwd", "relative", func(p *sandbox.Plan) { p.Process.Cwd = "tmp" }},
 		{"cwd", "proc", func(p *sandbox.Plan) { p.Process.Cwd = "/proc" }},

@@ -160,6 +160,18 @@ func kept(d policy.Decision) json.RawMessage {
 	return rawJSON(v)
 }
 
+// intend records an intent and the decision behind it. What the policy was
+// shown goes along where there is room for it; its digest always does.
+func (e *Engine) intend(ctx context.Context, in audit.Intent, dec policy.Decision) (audit.Permit, error) {
+	in.Decision, in.Input = kept(dec), dec.InputDigest()
+	permit, err := e.log.Intend(ctx, in)
+	if errors.Is(err, audit.ErrTooLarge) {
+		in.Decision = rawJSON(map[string]json.RawMessage{"answer": rawJSON(dec)})
+		permit, err = e.log.Intend(ctx, in)
+	}
+	return permit, err
+}
+
 // rawJSON is v as JSON for a record; what cannot be encoded is said, so that
 // a record never silently lacks its reason.
 func rawJSON(v any) json.RawMessage {

@@ -53,7 +53,7 @@ func (a *attempt) created(ctx context.Context, s *slot, dec policy.Decision) (*S
 		Decision: kept(dec), Input: dec.InputDigest(), Args: s.plan.Process.Args, Labels: a.req.Labels,
 	}})
 	if err != nil {
-		return nil, errors.Join(err, s.abandon())
+		return nil, errors.Join(a.refuse(ctx, "record", unrecorded(err)), s.abandon())
 	}
 	s.container.Status = sandbox.Status{Phase: sandbox.PhaseCreated}
 	if err := sandbox.WriteStatus(s.dir, s.container.Status); err != nil {

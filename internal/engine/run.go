@@ -74,7 +74,7 @@ func (e *Engine) pass(ctx context.Context, a *attempt, io Stdio) (*Started, erro
 	}
 
 	// record: on disk before anything exists.
-	permit, err := e.log.Intend(ctx, intent(a, ev, dec, slot.plan, plan))
+	permit, err := e.intend(ctx, intent(a, ev, slot.plan, plan), dec)
 	if err != nil {
 		return nil, errors.Join(a.refuse(ctx, "record", unrecorded(err)), slot.abandon())
 	}
@@ -164,12 +164,12 @@ func (e *Engine) decide(ctx context.Context, a *attempt, in policy.Input) (polic
 }
 
 // intent is the record that lets a plan be launched.
-func intent(a *attempt, ev verify.Evidence, dec policy.Decision, p sandbox.Plan, encoded []byte) audit.Intent {
+func intent(a *attempt, ev verify.Evidence, p sandbox.Plan, encoded []byte) audit.Intent {
 	return audit.Intent{
 		Run: p.Run, Actor: a.req.Actor, Plan: sandbox.Digest(encoded),
 		Point: "run", Container: p.Container, Name: p.Name, Image: audit.Image{Reference: p.Image.Reference, Digest: p.Image.Digest},
-		Evidence: rawJSON(ev), Decision: kept(dec), Input: dec.InputDigest(),
-		Args: p.Process.Args, EnvNames: envNames(p.Process.Env), Labels: a.req.Labels, Remove: a.req.Remove, IDBase: p.IDMap.Base, Mounted: mountedImages(p),
+		Evidence: rawJSON(ev), Args: p.Process.Args, EnvNames: envNames(p.Process.Env),
+		Labels: a.req.Labels, Remove: a.req.Remove, IDBase: p.IDMap.Base, Mounted: mountedImages(p),
 	}
 }
 
@@ -186,6 +186,10 @@ func mountedImages(p sandbox.Plan) []audit.Image {
 
 // unrecorded is why a run that everything else allowed must not start.
 func unrecorded(err error) error {
+	if errors.Is(err, audit.ErrTooLarge) {
+		return fault.New(fault.Invalid, "run.size", fmt.Sprintf("what it asks for is too long to be put on record whole: %v", err),
+			"nothing runs unrecorded: pass less in arguments, names of variables and labels")
+	}
 	return fault.Wrap(fault.Unrecorded, "audit.intent", fmt.Errorf("record the intent: %w", err),
 		"nothing runs unrecorded: mend the audit log (ward audit verify) or free space for it")
 }

@@ -97,15 +97,26 @@ func (e *Error) Unwrap() []error {
 	return []error{e.Class, e.Err}
 }
 
+// maxReport bounds a text in Report: a cause may quote what was asked for, and
+// somebody may have asked for a name of a megabyte.
+const maxReport = 2 << 10
+
+func short(s string) string {
+	if len(s) <= maxReport {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxReport], "") + fmt.Sprintf("… (%d bytes)", len(s))
+}
+
 // Report is the text for a person: cause, rule and remedy, one a line.
 func (e *Error) Report() string {
 	var b strings.Builder
-	b.WriteString(e.Cause)
+	b.WriteString(short(e.Cause))
 	if e.Rule != "" {
 		b.WriteString("\n  rule:   " + e.Rule + " (" + e.Class.Error() + ")")
 	}
 	if e.Remedy != "" {
-		b.WriteString("\n  remedy: " + e.Remedy)
+		b.WriteString("\n  remedy: " + short(e.Remedy))
 	}
 	return b.String()
 }
