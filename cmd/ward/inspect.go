@@ -39,7 +39,7 @@ func newInspect(a *app) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&format, "format", "f", "", "json, or a Go template for each object")
-	cmd.Flags().StringVar(&kind, "type", "", "look only for a `container` or an image")
+	cmd.Flags().StringVar(&kind, "type", "", "look only for a `container`, an image or a volume")
 	return cmd
 }
 
@@ -90,14 +90,20 @@ func (a *app) inspect(cmd *cobra.Command, kind, name string) (any, error) {
 			return out, err
 		}
 	}
+	if kind == "volume" {
+		return a.inspectVolume(cmd, name)
+	}
 	if kind != "" && kind != "image" {
-		return nil, invalid("inspect.type", fmt.Sprintf("--type %.32q is not there yet", kind), "use container or image")
+		return nil, invalid("inspect.type", fmt.Sprintf("--type %.32q is not there yet", kind), "use container, image or volume")
 	}
 	store, err := a.store(cmd.Context())
 	if err != nil {
 		return nil, err
 	}
 	img, raw, err := store.Inspect(cmd.Context(), name)
+	if kind == "" && errors.Is(err, fault.NotFound) {
+		return a.inspectVolume(cmd, name)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -160,6 +160,19 @@ func newVolumeInspect(a *app) *cobra.Command {
 	return cmd
 }
 
+func (a *app) inspectVolume(cmd *cobra.Command, name string) (out any, err error) {
+	err = a.withEngine(cmd.Context(), func(eng *engine.Engine) error {
+		store, err := eng.Volumes()
+		if err != nil {
+			return err
+		}
+		v, err := store.Find(name)
+		out = volumeDetails(v)
+		return err
+	})
+	return out, err
+}
+
 func volumeDetails(v volume.Volume) any {
 	labels := any(v.Labels)
 	if len(v.Labels) == 0 {

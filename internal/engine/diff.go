@@ -85,7 +85,7 @@ func (d *differ) add(kind byte, p string) { d.changes = append(d.changes, Change
 // directory compares one directory and reports whether anything differs below.
 func (d *differ) directory(upper *os.File, lower []*os.File, at string) (bool, error) {
 	if d.depth++; d.depth > maxDiffDepth {
-		return false, fmt.Errorf("more than %d directories deep", maxDiffDepth)
+		return false, at255(at, fmt.Errorf("more than %d directories deep", maxDiffDepth))
 	}
 	defer func() { d.depth-- }()
 	names, err := upper.Readdirnames(-1)
@@ -101,7 +101,7 @@ func (d *differ) directory(upper *os.File, lower []*os.File, at string) (bool, e
 		}
 		one, err := d.entry(upper, lower, name, p)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) { // gone meanwhile
-			return false, fmt.Errorf("%.255q: %w", p, err)
+			return false, at255(p, err)
 		}
 		differs = differs || one
 	}
@@ -117,6 +117,18 @@ func (d *differ) directory(upper *os.File, lower []*os.File, at string) (bool, e
 		}
 	}
 	return differs, err
+}
+
+// at255 says where err is from, once however deep that is.
+func at255(p string, err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return err
+	}
+	if len(p) > 255 {
+		p = p[:255] + "…"
+	}
+	return &fs.PathError{Op: "diff", Path: p, Err: err}
 }
 
 func (d *differ) entry(upper *os.File, lower []*os.File, name, p string) (bool, error) {

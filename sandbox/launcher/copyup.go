@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -171,7 +172,11 @@ func (c *copier) directory(from, to *os.File, at string, depth int) error {
 	}
 	for _, name := range names {
 		if err := c.entry(from, to, name, path.Join(at, name), depth); err != nil {
-			return fmt.Errorf("%.255q: %w", name, err)
+			var placed *fs.PathError
+			if errors.As(err, &placed) {
+				return err // said once is enough, however deep
+			}
+			return &fs.PathError{Op: "copy", Path: name, Err: err}
 		}
 	}
 	return c.finish(from, to)

@@ -308,13 +308,19 @@ func (t *tree) open(target string, dir bool) (*os.File, error) {
 // make makes name in parent, or returns where it leads if it is a symbolic
 // link already.
 func (t *tree) make(parent *os.File, name string, dir bool) (link string, err error) {
-	if dir {
-		err = unix.Mkdirat(int(parent.Fd()), name, 0o755)
-	} else {
-		var fd int
-		if fd, err = unix.Openat(int(parent.Fd()), name, unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o644); err == nil {
-			err = unix.Close(fd)
+	create := func() error {
+		if dir {
+			return unix.Mkdirat(int(parent.Fd()), name, 0o755)
 		}
+		fd, err := unix.Openat(int(parent.Fd()), name, unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o644)
+		if err != nil {
+			return err
+		}
+		return unix.Close(fd)
+	}
+	if err = create(); errors.Is(err, unix.EOVERFLOW) {
+		// In a volume: the host's root is nobody there.
+		err = asOwner(int(t.ids.Base), create)
 	}
 	if errors.Is(err, unix.EEXIST) {
 		buf := make([]byte, unix.PathMax)

@@ -74,6 +74,30 @@ func TestVolumeOwners(t *testing.T) {
 	}
 }
 
+// A mount point made in a volume belongs to the container's root there, and
+// the launcher is itself again afterwards.
+func TestMountInAVolume(t *testing.T) {
+	r := newRig(t)
+	data, inner := r.volume("outer"), r.volume("inner")
+	for _, err := range []error{os.Chown(data, 1000, 1000), os.Chmod(data, 0o700), os.WriteFile(filepath.Join(inner, "f"), nil, 0o644)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := r.at(r.plan("/bin/sh", "-c", "stat -c '%u:%g %a' /v/a /v/t; ls /v/a/b; id -u; grep ^CapPrm /proc/self/status"), "outer", "/v")
+	p = r.at(p, "inner", "/v/a/b")
+	p.Mounts = append(p.Mounts, sandbox.Mount{Type: sandbox.MountTmpfs, Target: "/v/t", Size: 1 << 20, Mode: 0o711})
+	p.Process.UID, p.Process.GID = 1000, 1000
+	if out := r.run(p).out; out != "0:0 755\n0:0 711\nf\n1000\nCapPrm:\t0000000000000000\n" {
+		t.Errorf("%q", out)
+	}
+	for _, name := range []string{"a", "a/b", "t"} {
+		if uid, gid, _ := owner(t, filepath.Join(data, name)); uid != 0 || gid != 0 {
+			t.Errorf("%s belongs to %d:%d on disk", name, uid, gid)
+		}
+	}
+}
+
 func TestVolumeIsInert(t *testing.T) {
 	r := newRig(t)
 	data := r.volume("tools")
