@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
@@ -51,8 +50,10 @@ var outputMagic = []byte("wardout1")
 type Output struct {
 	mu     sync.Mutex
 	f      *os.File
+	path   string
 	end    int64
 	limit  int64
+	keep   keeping
 	tree   tree
 	anchor Anchor
 	broken error
@@ -66,7 +67,7 @@ func CreateOutput(path string) (*Output, error) {
 	if err != nil {
 		return nil, classify(err)
 	}
-	o := &Output{f: f}
+	o := &Output{f: f, path: path}
 	if err := o.write(appendFrame(nil, kindOutput, outputMagic)); err != nil {
 		f.Close()
 		return nil, errors.Join(err, os.Remove(path))
@@ -92,6 +93,10 @@ func (o *Output) Write(stream Stream, p []byte) error {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.keep.nothing {
+		o.anchor.Dropped += int64(len(p))
+		return nil
+	}
 	if o.limit > 0 {
 		left := max(o.limit-o.anchor.Bytes, 0)
 		// Each chunk has a head of its own. Byte by byte a payload would
@@ -123,6 +128,9 @@ func (o *Output) chunk(stream Stream, body []byte) error {
 		return err
 	}
 	o.buf = appendFrame(o.buf[:0], kindChunk, head[:], body)
+	if err := o.turn(int64(len(o.buf))); err != nil {
+		return err
+	}
 	if err := o.write(o.buf); err != nil {
 		return err
 	}
@@ -229,5 +237,3 @@ func (o *Output) close() error {
 	return o.f.Close()
 }
 
-// isOutputHeader says whether f begins an output log.
-func isOutputHeader(f frame) bool { return f.kind == kindOutput && bytes.Equal(f.payload, outputMagic) }

@@ -61,9 +61,11 @@ func (r *OutputReader) Next() (Chunk, error) {
 		at := r.off
 		r.off = r.sc.off
 		if at == 0 {
-			if !isOutputHeader(f) {
+			before, ok := readOutputHeader(f)
+			if !ok {
 				return Chunk{}, r.damage(ClassFrame, at, "not an output log")
 			}
+			r.tree, r.index = before, before.size
 			continue
 		}
 		if f.kind != kindChunk || len(f.payload) < chunkHead || len(f.payload) > chunkHead+maxChunk {
@@ -122,7 +124,9 @@ func ReadOutput(path string, fn func(Chunk) error) error {
 }
 
 // VerifyOutput checks that the output log at path is exactly what want binds:
-// as many chunks, their bytes and order, and nothing after them. Damage is a
+// as many chunks, their bytes and order, and nothing after them. Of a log that
+// was rotated it checks the newest file, whose beginning stands for all before
+// it. Damage is a
 // *Damage: its own class, ClassRollback for missing chunks, ClassRoot for
 // changed or added ones.
 func VerifyOutput(path string, want Anchor) error {
