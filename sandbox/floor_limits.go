@@ -25,8 +25,12 @@ func (f Floor) limits(p Plan) error {
 	case l.Reservation < 0 || l.Reservation > l.Memory:
 		return below("reservation", fmt.Sprintf("a reservation of %d bytes is not within the memory limit of %d", l.Reservation, l.Memory),
 			"set --memory-reservation to at most --memory")
-	case l.Output <= 0 || l.Output > maxMemory:
+	case l.Output < 0 || l.Output > maxMemory:
 		return below("output", fmt.Sprintf("keeping %d bytes of output is not a limit", l.Output), "")
+	case l.OutputFiles != 0 && (l.OutputFiles < 0 || l.OutputFiles > 1000 || l.OutputFile < minOutputFile || l.OutputFile > maxMemory/1000),
+		l.OutputFiles == 0 && l.OutputFile != 0:
+		return below("output", fmt.Sprintf("%d files of %d bytes of output are not a limit", l.OutputFiles, l.OutputFile),
+			"set --log-opt max-size to at least 64k and max-file to at most 1000")
 	case l.Shm <= 0 || l.Shm > maxMemory:
 		return below("shm", fmt.Sprintf("a /dev/shm of %d bytes is not a limit", l.Shm), "set --shm-size")
 	case l.PIDs <= 0 || l.PIDs > maxPIDs:

@@ -22,6 +22,8 @@ const (
 	maxStarts         = 1 << 30
 	// maxString is Linux's MAX_ARG_STRLEN: execve refuses one that is longer.
 	maxString = 128<<10 - 1
+	// minOutputFile is the largest piece of output that is kept as one.
+	minOutputFile int64 = 64 << 10
 )
 
 func (f Floor) identity(p Plan) error {

@@ -32,9 +32,14 @@ type Limits struct {
 	IO       []IOLimits `json:"io"`
 	// Shm is the size of /dev/shm in bytes.
 	Shm int64 `json:"shm"`
-	// Output is how many bytes of what the payload writes are kept. The rest
-	// still reaches the caller; it is counted, and the count is on record.
+	// Output is how many bytes of what the payload writes are kept, the first
+	// ones; 0 is none. The rest still reaches the caller; it is counted, and the
+	// count is on record.
 	Output int64 `json:"output"`
+	// OutputFiles, if not 0, keeps the last ones instead: in that many files,
+	// the newest of which are kept, of OutputFile bytes each.
+	OutputFile  int64 `json:"output_file"`
+	OutputFiles int   `json:"output_files"`
 }
 
 // IOLimits are the limits at one block device; zero is none.

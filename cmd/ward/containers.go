@@ -138,7 +138,7 @@ func status(c engine.Container) string {
 	switch c.Status.Phase {
 	case sandbox.PhaseRunning:
 		up := "Up " + units.HumanDuration(time.Since(c.Status.Started))
-		if h := c.Kept.Health; h != nil && h.Status == "starting" {
+		if h := c.Kept.Health; h == nil && c.Request.Health != nil || h != nil && h.Status == "starting" {
 			return up + " (health: starting)"
 		} else if h != nil {
 			return up + " (" + h.Status + ")"

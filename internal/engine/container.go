@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -294,24 +296,37 @@ func (e *Engine) Find(ctx context.Context, ref string) (Container, error) {
 	}
 }
 
-// Outputs are the paths of a container's output logs, one for each start, in
-// order. A start that never came to writing has none.
+// Outputs are the paths of a container's output logs, in the order in which
+// they were written: for each start the files that were turned away, oldest
+// first, then the one being written. A start that never came to writing has
+// none.
 func (e *Engine) Outputs(c Container) ([]string, error) {
 	dir := e.layout.container(c.ID)
 	es, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, fault.Wrap(fault.NotFound, "logs.missing", err, "list containers: ward ps -a")
 	}
-	var starts []int
+	type part struct {
+		start, turned int
+		path          string
+	}
+	var parts []part
 	for _, d := range es {
-		if n := sandbox.OutputStart(d.Name()); n > 0 {
-			starts = append(starts, n)
+		name, turned := d.Name(), 0
+		if head, tail, ok := strings.Cut(name, ".log."); ok {
+			if turned, err = strconv.Atoi(tail); err != nil || turned < 1 {
+				continue
+			}
+			name = head + ".log"
+		}
+		if n := sandbox.OutputStart(name); n > 0 {
+			parts = append(parts, part{n, turned, filepath.Join(dir, d.Name())})
 		}
 	}
-	slices.Sort(starts)
+	slices.SortFunc(parts, func(a, b part) int { return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(b.turned, a.turned)) })
 	var out []string
-	for _, n := range starts {
-		out = append(out, filepath.Join(dir, sandbox.OutputFile(n)))
+	for _, p := range parts {
+		out = append(out, p.path)
 	}
 	return out, nil
 }

@@ -3,12 +3,14 @@ package engine
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/ward-project/ward/audit"
 	"github.com/ward-project/ward/images"
 	"github.com/ward-project/ward/internal/fault"
+	"github.com/ward-project/ward/sandbox"
 )
 
 // What Docker uses where a health check does not say.
@@ -105,6 +107,16 @@ type Probe struct {
 // Prober executes a health check in a running container and returns its exit
 // code and the beginning of its output. It ends when ctx does.
 type Prober func(ctx context.Context, c Container, test []string) (code int, output []byte, err error)
+
+// Probe is the Prober that goes through the gate, as any exec does.
+func (e *Engine) Probe(ctx context.Context, c Container, test []string) (int, []byte, error) {
+	r, err := e.ExecOutput(ctx, ExecRequest{Actor: audit.Caller(), Container: c.ID, Args: test, Purpose: "health"}, maxProbeOutput)
+	var start *sandbox.StartError
+	if errors.As(err, &start) {
+		return start.Code, []byte(start.Error()), nil
+	}
+	return r.Exit.Code, r.Output, err
+}
 
 // watch probes the container until ctx ends, and keeps its health in the
 // keeper's file.

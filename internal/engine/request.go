@@ -1,9 +1,12 @@
 package engine
 
 import (
+	"cmp"
+	"fmt"
 	"os"
 
 	"github.com/ward-project/ward/audit"
+	"github.com/ward-project/ward/internal/fault"
 	"github.com/ward-project/ward/sandbox"
 )
 
@@ -76,6 +79,8 @@ type Request struct {
 	StopSignal string
 	// StopTimeout is how many seconds stop waits; nil is ten.
 	StopTimeout *int `json:",omitempty"`
+	// Log says how much of its output is kept.
+	Log LogRequest
 	// Restart says when it is started again after its end.
 	Restart RestartPolicy
 	// Health changes the image's health check or, with a test in the image
@@ -90,6 +95,38 @@ type Request struct {
 	Remove bool
 	// Detached runs have no standard streams of the caller's.
 	Detached bool
+}
+
+// LogRequest is Docker's --log-driver and --log-opt. Output is always kept in
+// ward's own form, which verifies against the audit log; the driver says how
+// much of it.
+type LogRequest struct {
+	// Driver is "json-file" (the default), "local" or "none".
+	Driver string
+	// MaxSize and MaxFiles rotate; zero is the driver's default: json-file keeps
+	// the first sandbox.DefaultOutput bytes, local the last 5 files of 20 MB.
+	MaxSize  int64
+	MaxFiles int
+}
+
+// apply sets the limits of the output.
+func (r LogRequest) apply(l *sandbox.Limits) error {
+	switch r.Driver {
+	case "", "json-file":
+		if r.MaxSize == 0 && r.MaxFiles > 1 {
+			return fault.New(fault.Invalid, "run.log-opt", "max-file needs max-size", "give --log-opt max-size too")
+		}
+		if r.MaxSize != 0 {
+			l.OutputFile, l.OutputFiles = r.MaxSize, cmp.Or(r.MaxFiles, 1)
+		}
+	case "local":
+		l.OutputFile, l.OutputFiles = cmp.Or(r.MaxSize, 20_000_000), cmp.Or(r.MaxFiles, 5)
+	case "none":
+		l.Output = 0
+	default:
+		return fault.New(fault.Invalid, "run.log-driver", fmt.Sprintf("the log driver %.64q is not there", r.Driver), "use json-file, local or none")
+	}
+	return nil
 }
 
 // Stdio are the caller's standard streams; nil means none.

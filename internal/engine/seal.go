@@ -58,6 +58,9 @@ func (e *Engine) draft(ctx context.Context, req Request, img images.Image, id, r
 	if err != nil {
 		return none, err
 	}
+	if err := req.Log.apply(&bounds); err != nil {
+		return none, err
+	}
 	perProcess, err := rlimits(req)
 	if err != nil {
 		return none, err

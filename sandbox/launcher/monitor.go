@@ -97,7 +97,6 @@ func (m *monitor) run() error {
 	if m.output, err = m.createOutput(); err != nil {
 		return fault.Wrap(fault.Unrecorded, "launch.output", fmt.Errorf("output log: %w", err), "")
 	}
-	m.output.Limit(m.Output)
 	m.actor = audit.Caller()
 	m.actor.PID = m.MonitorPID
 	if m.denied, err = newDenials(m.Seccomp); err != nil {
@@ -155,7 +154,19 @@ func (m *monitor) createOutput() (*audit.Output, error) {
 			return nil, fmt.Errorf("start %d comes after start %d", m.Start, n)
 		}
 	}
-	return audit.CreateOutput(filepath.Join(m.ContainerDir, sandbox.OutputFile(m.Start)))
+	o, err := audit.CreateOutput(filepath.Join(m.ContainerDir, sandbox.OutputFile(m.Start)))
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case m.OutputFiles > 0:
+		err = o.Rotate(m.OutputFile, m.OutputFiles)
+	case m.Output > 0:
+		o.Limit(m.Output)
+	default:
+		o.Discard()
+	}
+	return o, err
 }
 
 // letGo opens the gate and returns once the payload has been executed.
