@@ -99,9 +99,7 @@ func (m *monitor) run() error {
 	}
 	m.actor = audit.Caller()
 	m.actor.PID = m.MonitorPID
-	if m.denied, err = newDenials(m.Seccomp); err != nil {
-		return err
-	}
+	m.denied = newDenials(m.Seccomp)
 	if err := m.denied.adopt(m.Listener); err != nil {
 		return fmt.Errorf("listener: %w", err)
 	}

@@ -34,7 +34,11 @@ const (
 // allowed anyway: the arguments can change after they were looked at). When it
 // is gone, with the monitor, the kernel answers ENOSYS.
 type denials struct {
-	filter *profile.Filter
+	// filter is made for the first refused call: most payloads have none, and
+	// every monitor would keep it. The launcher of this build has made the same
+	// one from the same plan; if it could not be made, nobody would answer, and
+	// the kernel would refuse.
+	filter func() (*profile.Filter, error)
 
 	mu     sync.Mutex
 	calls  map[int32]*tally
@@ -47,12 +51,9 @@ type tally struct {
 	first, last time.Time
 }
 
-func newDenials(want sandbox.Seccomp) (*denials, error) {
-	f, err := filterOf(want)
-	if err != nil {
-		return nil, err
-	}
-	return &denials{filter: f, calls: map[int32]*tally{}}, nil
+func newDenials(want sandbox.Seccomp) *denials {
+	filter := sync.OnceValues(func() (*profile.Filter, error) { return filterOf(want) })
+	return &denials{filter: filter, calls: map[int32]*tally{}}
 }
 
 // adopt answers on another listener, until no process has its filter any more.
@@ -136,7 +137,11 @@ func (d *denials) one(fd int) error {
 	if err != nil {
 		return err
 	}
-	v := d.filter.Answer(int(n.nr), n.args)
+	filter, err := d.filter()
+	if err != nil {
+		return err
+	}
+	v := filter.Answer(int(n.nr), n.args)
 	if v.Allow || v.Errno == 0 {
 		// Cannot be: the kernel asks about what is not allowed. It stays so.
 		v.Errno = uint(unix.ENOSYS)
