@@ -27,8 +27,11 @@ const (
 
 	// DefaultNoFile is the soft and hard limit on open files.
 	DefaultNoFile = 4096
-	// DefaultCore keeps a crashing payload from writing its memory to disk.
-	DefaultCore = 0
+	// DefaultCore keeps a crashing payload from writing its memory to disk. One
+	// byte and not zero: where the kernel's core_pattern is a program (which
+	// then runs as the host's root, on what the payload has prepared), it does
+	// not heed a limit of zero, but takes one byte for "not this one".
+	DefaultCore = 1
 
 	// TmpfsSize bounds the /tmp and /run of a read-only root, in bytes.
 	TmpfsSize int64 = 64 << 20

@@ -56,7 +56,7 @@ func containerConfig(p sandbox.Plan, s *scratch) (*configs.Config, error) {
 		c.Namespaces.Add(configs.NEWNET, "")
 		c.Networks = []*configs.Network{{Type: "loopback"}}
 	}
-	return c, nil
+	return c, ownClocks(c)
 }
 
 func cgroupPath(p sandbox.Plan) string { return filepath.Join(cgroupParent, p.Container) }
@@ -126,7 +126,11 @@ func innerMounts(p sandbox.Plan, s *scratch) []*configs.Mount {
 	bind := func(name, target string, flags int) *configs.Mount {
 		return &configs.Mount{Device: "bind", Source: s.path(name), Destination: target, Flags: unix.MS_BIND | unix.MS_REC | flags}
 	}
-	all := []*configs.Mount{m("proc", "/proc", plain), bind("dev", "/dev", 0), m("mqueue", "/dev/mqueue", plain)}
+	// Of another user's processes in the container nothing shows, not even that
+	// they are there: their command lines hold secrets.
+	proc := m("proc", "/proc", plain)
+	proc.Data = "hidepid=invisible"
+	all := []*configs.Mount{proc, bind("dev", "/dev", 0), m("mqueue", "/dev/mqueue", plain)}
 	// A fresh /sys is tied to the network namespace; with the host's network
 	// only the host's can be shown, read-only throughout.
 	if p.Network == sandbox.NetworkNone {

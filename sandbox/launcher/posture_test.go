@@ -84,7 +84,7 @@ func payloadPosture(t *testing.T, proc *sandbox.Running) {
 	if a, b := procFile(t, pid, "uid_map"), procFile(t, pid, "gid_map"); a != b {
 		t.Errorf("gid_map %q", b)
 	}
-	for _, ns := range []string{"user", "pid", "ipc", "uts", "mnt", "cgroup", "net"} {
+	for _, ns := range []string{"user", "pid", "ipc", "uts", "mnt", "cgroup", "net", "time"} {
 		if procLink(t, pid, "ns/"+ns) == procLink(t, os.Getpid(), "ns/"+ns) {
 			t.Errorf("the container is in the host's %s namespace", ns)
 		}
@@ -105,7 +105,7 @@ func payloadPosture(t *testing.T, proc *sandbox.Running) {
 		t.Errorf("timer slack %q", slack)
 	}
 	limits := procFile(t, pid, "limits")
-	for _, want := range []string{"Max open files            4096                 4096", "Max core file size        0                    0"} {
+	for _, want := range []string{"Max open files            4096                 4096", "Max core file size        1                    1"} {
 		if !strings.Contains(limits, want) {
 			t.Errorf("limits lack %q:\n%s", want, limits)
 		}
