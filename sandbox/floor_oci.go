@@ -61,6 +61,8 @@ func (f Floor) ociPlan(p OCIPlan) error {
 		return below("oci-plan", fmt.Sprintf("%.20q is not something a plan can ask for", string(p.Op)), "")
 	case len(p.Run) != 64 || !isHex(p.Run):
 		return below("oci-plan", "the plan has no run id", "")
+	case (p.Op == OCIExec) != isHex(p.Exec) || p.Op == OCICreate && p.Exec != "":
+		return below("oci-plan", "an added process has an id of its own, and nothing else has", "")
 	case p.ID == "" || len(p.ID) > 1024 || p.ID != filepath.Base(p.StateDir):
 		return below("oci-plan", "the container's id is not the name of its directory", "")
 	case p.PreserveFDs < 0 || p.PreserveFDs > 1024:

@@ -38,8 +38,10 @@ type OCIPlan struct {
 	Version int    `json:"version"`
 	Build   string `json:"build"`
 	Op      OCIOp  `json:"op"`
-	// Run is the id of this start's records: 64 lower-case hex digits.
+	// Run is the id of the container's records: 64 lower-case hex digits.
 	Run string `json:"run"`
+	// Exec is the id of the process that OCIExec starts, or "".
+	Exec string `json:"exec"`
 	// ID is the container's name, as its caller gave it.
 	ID string `json:"id"`
 	// StateDir is the container's directory below the runtime's --root.

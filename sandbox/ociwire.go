@@ -35,7 +35,9 @@ const (
 // OCIHandover is what the launcher tells the monitor of a container, together
 // with a pidfd of its first process.
 type OCIHandover struct {
-	PID     int               `json:"pid"`
+	PID int `json:"pid"`
+	// Exec is the id of a process that was added, or "" for the first one.
+	Exec    string            `json:"exec,omitempty"`
 	Cgroups map[string]string `json:"cgroups"`
 	Memory  int64             `json:"memory,omitempty"`
 }

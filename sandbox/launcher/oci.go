@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 
+	devices "github.com/opencontainers/cgroups/devices/config"
 	"github.com/opencontainers/runc/libcontainer"
 	"github.com/opencontainers/runc/libcontainer/configs"
 	"github.com/opencontainers/runc/libcontainer/specconv"
@@ -132,9 +133,26 @@ func ociConfig(plan sandbox.OCIPlan, spec *specs.Spec) (*configs.Config, error) 
 		return nil, err
 	}
 	clearHooks(spec.Hooks)
-	return specconv.CreateLibcontainerConfig(&specconv.CreateOpts{
+	ociFilter(spec)
+	config, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{
 		CgroupName: plan.ID, UseSystemdCgroup: plan.SystemdCgroup, NoPivotRoot: plan.NoPivot, NoNewKeyring: plan.NoNewKeyring, Spec: spec,
 	})
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range config.Mounts {
+		if m.IsBind() {
+			// Options of a file system mean nothing to a bind, and callers give
+			// them: the kernel ignores them, libcontainer would refuse.
+			m.Data = ""
+		}
+	}
+	for _, d := range config.Devices {
+		if d.Type == devices.FifoDevice {
+			d.Major, d.Minor = 0, 0 // a fifo has none; libcontainer checks what the kernel made
+		}
+	}
+	return config, nil
 }
 
 // clearHooks gives hooks that name no environment an empty one, as the

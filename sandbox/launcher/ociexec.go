@@ -47,6 +47,9 @@ func ociExec(plan sandbox.OCIPlan) error {
 		return ociError("", err)
 	}
 	pid, err := process.Pid()
+	if err == nil {
+		err = ociAdopt(plan, pid)
+	}
 	if err == nil && plan.PIDFile != "" {
 		err = writePIDFile(plan.PIDFile, pid)
 	}

@@ -36,7 +36,7 @@ func ociHandOver(plan sandbox.OCIPlan, ct *libcontainer.Container, process *libc
 	if r := state.Config.Cgroups; r != nil && r.Resources != nil {
 		h.Memory = r.Memory
 	}
-	if err := sendHandover(h, pidfd); err != nil {
+	if err := sendHandover(sandbox.FDOCIHandover, h, pidfd); err != nil {
 		return err
 	}
 	if plan.PIDFile != "" {
@@ -47,16 +47,16 @@ func ociHandOver(plan sandbox.OCIPlan, ct *libcontainer.Container, process *libc
 	return sandbox.Send(sandbox.FDControl, sandbox.Message{Kind: sandbox.MessageReady, PID: pid})
 }
 
-func sendHandover(h sandbox.OCIHandover, pidfd int) error {
+func sendHandover(socket int, h sandbox.OCIHandover, pidfd int) error {
 	b, err := json.Marshal(h)
 	if err != nil {
 		return err
 	}
-	if err := unix.Sendmsg(sandbox.FDOCIHandover, b, unix.UnixRights(pidfd), nil, unix.MSG_NOSIGNAL); err != nil {
+	if err := unix.Sendmsg(socket, b, unix.UnixRights(pidfd), nil, unix.MSG_NOSIGNAL); err != nil {
 		return fmt.Errorf("monitor: %w", err)
 	}
 	buf := make([]byte, sandbox.MaxMessage)
-	n, err := unix.Read(sandbox.FDOCIHandover, buf)
+	n, err := unix.Read(socket, buf)
 	if err != nil {
 		return fmt.Errorf("monitor: %w", err)
 	}
@@ -75,9 +75,9 @@ func sendHandover(h sandbox.OCIHandover, pidfd int) error {
 
 // receiveHandover is the monitor's side of it. io.EOF says that there will be
 // none: the launcher has failed.
-func receiveHandover() (h sandbox.OCIHandover, pidfd int, err error) {
+func receiveHandover(socket int) (h sandbox.OCIHandover, pidfd int, err error) {
 	buf, oob := make([]byte, sandbox.MaxMessage), make([]byte, unix.CmsgSpace(4))
-	n, oobn, _, _, err := unix.Recvmsg(sandbox.FDOCIHandover, buf, oob, unix.MSG_CMSG_CLOEXEC)
+	n, oobn, _, _, err := unix.Recvmsg(socket, buf, oob, unix.MSG_CMSG_CLOEXEC)
 	if err == nil && n == 0 {
 		err = io.EOF
 	}
@@ -96,6 +96,31 @@ func receiveHandover() (h sandbox.OCIHandover, pidfd int, err error) {
 		return h, -1, errors.New("handover without a process")
 	}
 	return h, fds[0], json.Unmarshal(buf[:n], &h)
+}
+
+// ociAdopt has the monitor of a container watch a process that was added.
+func ociAdopt(plan sandbox.OCIPlan, pid int) error {
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return fmt.Errorf("pidfd_open: %w", err)
+	}
+	defer unix.Close(pidfd)
+	socket, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(socket)
+	// Through a descriptor: a socket's path may have 107 bytes only.
+	dir, err := os.OpenFile(plan.StateDir, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	name := filepath.Join("/proc/self/fd", strconv.Itoa(int(dir.Fd())), sandbox.MonitorSocket)
+	if err := unix.Connect(socket, &unix.SockaddrUnix{Name: name}); err != nil {
+		return fault.Wrap(fault.Unavailable, "oci.monitor", fmt.Errorf("the container's monitor does not answer: %w", err), "")
+	}
+	return sendHandover(socket, sandbox.OCIHandover{PID: pid, Exec: plan.Exec}, pidfd)
 }
 
 // writePIDFile writes the process id so that the file appears whole.

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"runtime"
 	"strconv"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -33,6 +34,8 @@ type ociMonitor struct {
 	log     *audit.Log
 	actor   audit.Actor
 	created time.Time
+	// added are the processes that were added and have not ended.
+	added sync.WaitGroup
 }
 
 // OCIMonitor is the main function of a monitor as ward-oci starts it: it
@@ -127,13 +130,16 @@ func takeOverOCI(arg string) (*ociMonitor, error) {
 
 // begin takes the container over from its launcher.
 func (m *ociMonitor) begin() error {
-	h, pidfd, err := receiveHandover()
+	h, pidfd, err := receiveHandover(sandbox.FDOCIHandover)
 	if err != nil {
 		return fmt.Errorf("handover: %w", err)
 	}
 	m.OCIHandover, m.pidfd, m.created = h, pidfd, time.Now()
-	if err := sandbox.WriteStatus(m.StateDir, sandbox.Status{Phase: sandbox.PhaseCreated, PID: m.PID, Started: m.created}); err != nil {
+	if err := sandbox.WriteStatus(m.StateDir, sandbox.Status{Phase: sandbox.PhaseCreated, PID: m.PID, MonitorPID: hostSelf(), Run: m.Run, Started: m.created}); err != nil {
 		return fmt.Errorf("status: %w", err)
+	}
+	if err := m.listen(); err != nil {
+		return err
 	}
 	if err := sandbox.Send(sandbox.FDOCIHandover, sandbox.Message{Kind: sandbox.MessageReady}); err != nil {
 		return err
@@ -150,20 +156,13 @@ func (m *ociMonitor) watch() error {
 	usage := readUsage(m.Cgroups)
 	status, known := exitStatus(m.pidfd)
 	exit := sandbox.Exit{Started: m.created, Finished: time.Now(), Usage: usage}
-	switch {
-	case !known:
-		exit.Code, exit.Error = -1, "the exit status went to the parent alone: this kernel does not show it to others"
-	case status.Signaled():
-		exit.Signal = int(status.Signal())
-		exit.Code = 128 + exit.Signal
-	default:
-		exit.Code = status.ExitStatus()
-	}
+	exit.Code, exit.Signal, exit.Error = outcome(status, known)
 	exit.OOMKilled = exit.Signal == int(unix.SIGKILL) && usage.OOMKills > 0
+	m.awaitAdded()
 	if err := m.recordExit(exit); err != nil {
 		exit.Error = err.Error()
 	}
-	return sandbox.WriteStatus(m.StateDir, sandbox.Status{Phase: sandbox.PhaseExited, PID: m.PID, Started: m.created, Finished: exit.Finished, Exit: &exit})
+	return sandbox.WriteStatus(m.StateDir, sandbox.Status{Phase: sandbox.PhaseExited, PID: m.PID, Run: m.Run, Started: m.created, Finished: exit.Finished, Exit: &exit})
 }
 
 func (m *ociMonitor) recordExit(e sandbox.Exit) error {

@@ -42,3 +42,33 @@ func newOCIProcess(p *specs.Process) (*libcontainer.Process, error) {
 	out.CPUAffinity = affinity
 	return out, nil
 }
+
+// neededAfterFilter are the calls that libcontainer's init makes when the
+// filter is already on.
+var neededAfterFilter = []string{"close_range", "openat2", "statx"}
+
+// ociFilter adds those of them to a caller's filter that it does not know.
+// Without no_new_privs the filter goes on while init still has the right to
+// install it, and a filter of before 2020 would stop libcontainer, not the
+// payload. What a filter says of them stands; where it refuses one, the
+// container cannot start.
+func ociFilter(spec *specs.Spec) {
+	if spec.Linux == nil || spec.Linux.Seccomp == nil || spec.Process == nil || spec.Process.NoNewPrivileges {
+		return
+	}
+	known := map[string]bool{}
+	for _, s := range spec.Linux.Seccomp.Syscalls {
+		for _, name := range s.Names {
+			known[name] = true
+		}
+	}
+	var names []string
+	for _, name := range neededAfterFilter {
+		if !known[name] {
+			names = append(names, name)
+		}
+	}
+	if len(names) > 0 && spec.Linux.Seccomp.DefaultAction != specs.ActAllow {
+		spec.Linux.Seccomp.Syscalls = append(spec.Linux.Seccomp.Syscalls, specs.LinuxSyscall{Names: names, Action: specs.ActAllow})
+	}
+}

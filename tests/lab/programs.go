@@ -34,7 +34,7 @@ func Main(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	if err := Build(dir, "lab-"+filepath.Base(dir), "ward", "ward-launch"); err != nil {
+	if err := Build(dir, "lab-"+filepath.Base(dir), "ward", "ward-oci", "ward-launch"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

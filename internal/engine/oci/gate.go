@@ -68,10 +68,12 @@ type Request struct {
 // attempt is what is known of a request on its way; its refusals carry as much
 // of it as there is.
 type attempt struct {
-	g      *Gate
-	req    Request
-	op     sandbox.OCIOp
+	g   *Gate
+	req Request
+	op  sandbox.OCIOp
+	// run is the container's id in the log, exec that of a process in it.
 	run    string
+	exec   string
 	ref    string
 	digest string
 	args   []string
@@ -102,7 +104,7 @@ func (g *Gate) Create(ctx context.Context, req Request, io sandbox.OCIFiles) (in
 // Exec lets another process into a container, or says why not. The image is
 // verified again: that a key was withdrawn counts from then on.
 func (g *Gate) Exec(ctx context.Context, req Request, io sandbox.OCIFiles) (int, error) {
-	a := &attempt{g: g, req: req, op: sandbox.OCIExec, run: newID()}
+	a := &attempt{g: g, req: req, op: sandbox.OCIExec, exec: newID()}
 	if err := checkID(req.ID); err != nil {
 		return 0, a.refuse(ctx, "resolve", err)
 	}
@@ -110,6 +112,7 @@ func (g *Gate) Exec(ctx context.Context, req Request, io sandbox.OCIFiles) (int,
 	if err != nil {
 		return 0, a.refuse(ctx, "resolve", err)
 	}
+	a.run = rec.Run
 	var p *specs.Process
 	if err := json.Unmarshal(req.Process, &p); err == nil {
 		err = checkProcess(p)
@@ -211,9 +214,7 @@ func (a *attempt) intent(ev verify.Evidence, encoded []byte) audit.Intent {
 		}
 	}
 	if a.op == sandbox.OCIExec {
-		if rec, err := load(a.req.Root, a.req.ID); err == nil {
-			in.Container = rec.Run
-		}
+		in.Container, in.Exec = a.run, a.exec
 	}
 	return in
 }
@@ -222,14 +223,18 @@ func (a *attempt) intent(ev verify.Evidence, encoded []byte) audit.Intent {
 // either, both are said, and the refusal stands.
 func (a *attempt) refuse(ctx context.Context, stage string, why error) error {
 	f := fault.As(why)
+	typ := audit.RunDenied
+	if a.op == sandbox.OCIExec {
+		typ = audit.ExecDenied
+	}
 	d := audit.Denied{
 		Stage: stage, Class: f.Class.Error(), Rule: f.Rule, Cause: f.Cause, Remedy: f.Remedy, Point: policy.PointOCI,
-		Name: a.req.ID, Image: audit.Image{Reference: a.ref, Digest: a.digest}, Args: a.args,
+		Exec: a.exec, Name: a.req.ID, Image: audit.Image{Reference: a.ref, Digest: a.digest}, Args: a.args,
 	}
 	if a.answer.InputDigest() != "" {
 		d.Decision, d.Input = engine.Explained(a.answer), a.answer.InputDigest()
 	}
-	return errors.Join(f, a.g.append(ctx, audit.Record{Type: audit.RunDenied, Run: a.run, Actor: a.g.c.Actor, Data: d}))
+	return errors.Join(f, a.g.append(ctx, audit.Record{Type: typ, Run: a.run, Actor: a.g.c.Actor, Data: d}))
 }
 
 // append makes one record durable. Hanging up does not unwrite.

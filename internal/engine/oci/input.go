@@ -25,7 +25,7 @@ func newID() string {
 func (a *attempt) plan(text []byte) sandbox.OCIPlan {
 	r, l := a.req, a.g.c.Layout
 	return sandbox.OCIPlan{
-		Version: sandbox.OCIPlanVersion, Build: sandbox.Build, Op: a.op, Run: a.run, ID: r.ID,
+		Version: sandbox.OCIPlanVersion, Build: sandbox.Build, Op: a.op, Run: a.run, Exec: a.exec, ID: r.ID,
 		StateDir: filepath.Join(r.Root, r.ID), Bundle: r.Bundle, Spec: string(text),
 		SystemdCgroup: r.SystemdCgroup, NoPivot: r.NoPivot, NoNewKeyring: r.NoNewKeyring, PreserveFDs: r.PreserveFDs,
 		ConsoleSocket: r.ConsoleSocket, PidfdSocket: r.PidfdSocket, PIDFile: r.PIDFile,

@@ -98,7 +98,11 @@ func made(dir, id string) bool {
 }
 
 // abandon removes what was reserved for a container that is not to be.
+// An added process has none.
 func (s *slot) abandon() error {
+	if s == nil {
+		return nil
+	}
 	return errors.Join(os.RemoveAll(s.dir), s.lock.Unlock())
 }
 
