@@ -15,6 +15,7 @@ import (
 
 	"github.com/ward-project/ward/audit"
 	"github.com/ward-project/ward/internal/engine"
+	"github.com/ward-project/ward/internal/fault"
 	"github.com/ward-project/ward/internal/fsx"
 	"github.com/ward-project/ward/sandbox"
 )
@@ -151,8 +152,13 @@ func pruneContainers(cmd *cobra.Command, eng *engine.Engine, f pruneFilter) (int
 			continue
 		}
 		size, serr := eng.Size(c)
-		// Not forced: one that was started meanwhile stays.
-		if rerr := eng.Remove(cmd.Context(), audit.Caller(), c, engine.RemoveOptions{}); rerr != nil || serr != nil {
+		// Not forced: one that was started meanwhile stays, and somebody else may
+		// have removed it.
+		rerr := eng.Remove(cmd.Context(), audit.Caller(), c, engine.RemoveOptions{})
+		if errors.Is(rerr, fault.NotFound) || rerr != nil && fault.As(rerr).Rule == "container.running" {
+			continue
+		}
+		if rerr != nil || serr != nil {
 			err = errors.Join(err, rerr, serr)
 			continue
 		}
