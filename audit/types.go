@@ -36,6 +36,9 @@ const (
 	ContainerRename Type = "container.rename"
 	ContainerUpdate Type = "container.update"
 	ContainerRemove Type = "container.remove"
+	ContainerCopy   Type = "container.copy"
+	ContainerCopied Type = "container.copied"
+	CopyDenied      Type = "container.copy_denied"
 	ContainerSignal Type = "container.signal"
 	ContainerStop   Type = "container.stop"
 	ContainerHealth Type = "container.health"
@@ -374,4 +377,31 @@ type Recovered struct {
 	// SHA256 is their digest, hex, and Evidence the file that keeps them.
 	SHA256   string `json:"sha256"`
 	Evidence string `json:"evidence,omitempty"`
+}
+
+// Copy is the data of the container.copy records: container.copy says that a
+// copy is about to begin and why that was allowed, container.copied how it
+// ended, container.copy_denied is a Denied.
+type Copy struct {
+	Container string `json:"container"`
+	Name      string `json:"name,omitempty"`
+	// Copy is the id that the two records share.
+	Copy string `json:"copy"`
+	// Direction is "in" or "out", Path the one in the container, as asked for.
+	Direction string `json:"direction"`
+	Path      string `json:"path"`
+	Archive   bool   `json:"archive,omitempty"`
+	Image     Image  `json:"image"`
+	// Evidence, Decision and Input are container.copy's.
+	Evidence json.RawMessage `json:"evidence,omitempty"`
+	Decision json.RawMessage `json:"decision,omitempty"`
+	Input    string          `json:"input,omitempty"`
+	// Entries and Bytes are container.copied's: how many files and how much of
+	// their content; SHA256 is the digest, in hex, of what went over.
+	Entries int64  `json:"entries,omitempty"`
+	Bytes   int64  `json:"bytes,omitempty"`
+	SHA256  string `json:"sha256,omitempty"`
+	// Left counts what was left out, or changed while it was read.
+	Left  int64  `json:"left,omitempty"`
+	Error string `json:"error,omitempty"`
 }

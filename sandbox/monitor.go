@@ -39,6 +39,8 @@ const (
 	// connection lasts; OpResize gives a terminal another size.
 	OpAttach MonitorOp = "attach"
 	OpResize MonitorOp = "resize"
+	// OpFiles asks for a descriptor of the container's first process.
+	OpFiles MonitorOp = "files"
 )
 
 // MonitorRequest is one packet from a client to a monitor.
@@ -136,22 +138,29 @@ func (m *Monitor) Wait(ctx context.Context) (Exit, error) {
 func (m *Monitor) Close() error { return m.conn.Close() }
 
 func (m *Monitor) ask(ctx context.Context, req MonitorRequest, files ...*os.File) (MonitorReply, error) {
+	r, got, err := m.askFiles(ctx, req, files...)
+	closeAll(got...)
+	return r, err
+}
+
+// askFiles is ask for an answer that comes with descriptors.
+func (m *Monitor) askFiles(ctx context.Context, req MonitorRequest, files ...*os.File) (r MonitorReply, got []*os.File, err error) {
 	if err := m.conn.SetDeadline(time.Time{}); err != nil {
-		return MonitorReply{}, err
+		return r, nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { m.conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if err := sendFiles(m.conn, req, files); err != nil {
-		return MonitorReply{}, m.lost(ctx, err)
+		return r, nil, m.lost(ctx, err)
 	}
-	r, err := readReply(m.conn)
-	if err != nil {
-		return MonitorReply{}, m.lost(ctx, err)
+	if got, err = readFiles(m.conn, &r); err != nil {
+		return r, nil, m.lost(ctx, err)
 	}
 	if r.Error != nil {
-		return MonitorReply{}, r.Error
+		closeAll(got...)
+		return MonitorReply{}, nil, r.Error
 	}
-	return r, nil
+	return r, got, nil
 }
 
 func (m *Monitor) lost(ctx context.Context, err error) error {
@@ -162,12 +171,6 @@ func (m *Monitor) lost(ctx context.Context, err error) error {
 		return fault.New(fault.NotFound, "monitor.gone", "the monitor has ended", "")
 	}
 	return fault.Wrap(fault.Internal, "monitor.protocol", err, "")
-}
-
-func readReply(r io.Reader) (MonitorReply, error) {
-	var reply MonitorReply
-	err := readJSON(r, &reply)
-	return reply, err
 }
 
 // ReadRequest reads one request, as a monitor does, and the descriptors that
@@ -197,5 +200,8 @@ func UnknownOp(op MonitorOp) error {
 		"start the container again with this ward")
 }
 
-// WriteReply sends one reply, as a monitor does.
-func WriteReply(w io.Writer, r MonitorReply) error { return writeReply(w, r) }
+// WriteReply sends one reply, as a monitor does, and descriptors with it. They
+// stay the caller's to close.
+func WriteReply(conn *net.UnixConn, r MonitorReply, files ...*os.File) error {
+	return sendFiles(conn, r, files)
+}

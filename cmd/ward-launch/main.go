@@ -37,6 +37,8 @@ func main() {
 		launcher.OCIWatch(os.Args[2])
 	case len(os.Args) == 2 && os.Args[1] == sandbox.OCICommandOperate:
 		launcher.OCIOperate()
+	case len(os.Args) == 3 && os.Args[1] == sandbox.CommandFiles:
+		launcher.Files()
 	case len(os.Args) == 2 && os.Args[1] == "version":
 		fmt.Println(sandbox.Build)
 	default:

@@ -56,6 +56,9 @@ type Recorder interface {
 // process in the container that runs by a plan.
 type Launcher interface {
 	Exec(ctx context.Context, plan, container []byte, r receipt.Receipt, io sandbox.Stdio) (*sandbox.Running, error)
+	// Files enters the container whose monitor serves in runtimeDir, for its
+	// files alone.
+	Files(ctx context.Context, runtimeDir string, req sandbox.FilesRequest) (*sandbox.Files, error)
 	Launch(ctx context.Context, plan []byte, r receipt.Receipt, io sandbox.Stdio, lock *os.File) (*sandbox.Running, error)
 }
 

@@ -255,7 +255,11 @@ func (a *entrance) refuse(ctx context.Context, stage string, why error) error {
 	if a.answer.InputDigest() != "" {
 		d.Decision, d.Input = kept(a.answer), a.answer.InputDigest()
 	}
-	return errors.Join(f, a.e.append(ctx, audit.Record{Type: audit.ExecDenied, Run: a.c.Status.Run, Actor: a.actor, Data: d}))
+	t := audit.ExecDenied
+	if a.point == policy.PointCp {
+		t, d.Exec = audit.CopyDenied, ""
+	}
+	return errors.Join(f, a.append(ctx, t, d))
 }
 
 // aborted puts on record that an intended process never began.

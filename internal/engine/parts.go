@@ -87,6 +87,14 @@ func (p launcherAt) Exec(ctx context.Context, plan, container []byte, r receipt.
 	return l.Exec(ctx, plan, container, r, io)
 }
 
+func (p launcherAt) Files(ctx context.Context, runtimeDir string, req sandbox.FilesRequest) (*sandbox.Files, error) {
+	l, err := p.open()
+	if err != nil {
+		return nil, err
+	}
+	return l.Files(ctx, runtimeDir, req)
+}
+
 func (p launcherAt) open() (*sandbox.Launcher, error) {
 	if os.Geteuid() != 0 {
 		return nil, fault.New(fault.Unavailable, "launcher.rootless", "running containers as an ordinary user is not there yet",

@@ -47,6 +47,10 @@ func (r *rig) Exec(_ context.Context, _, _ []byte, _ receipt.Receipt, _ sandbox.
 	return nil, fault.New(fault.Internal, "test", "nothing runs in here", "")
 }
 
+func (r *rig) Files(_ context.Context, _ string, _ sandbox.FilesRequest) (*sandbox.Files, error) {
+	return nil, fault.New(fault.Internal, "test", "nothing runs in here", "")
+}
+
 func newRig(t *testing.T) *rig {
 	t.Helper()
 	l, err := NewLayout(t.TempDir())

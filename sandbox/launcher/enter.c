@@ -7,6 +7,8 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -14,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -27,6 +30,9 @@
 
 // ward_host_proc is the host's /proc in a process that has entered, else -1.
 int ward_host_proc = -1;
+
+// ward_in_container says that this process is in a container's user namespace.
+int ward_in_container;
 
 static void fail(const char *what)
 {
@@ -47,15 +53,52 @@ static void relay(pid_t child)
 	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
 }
 
+// enter_files brings the process that copies files into the container's user
+// and mount namespaces: it then sees the container's files as the container
+// does, has no rights outside of it, and owns what it makes as its root. Not
+// into its PID namespace: nothing in there can see, stop or trace it.
+// The kernel takes the container's first process for the user namespace only if
+// it is another one, and for the mount namespace only if that one owns it.
+static void enter_files(int container)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	const unsigned kept = 1 << CAP_CHOWN | 1 << CAP_DAC_OVERRIDE | 1 << CAP_DAC_READ_SEARCH | 1 << CAP_FOWNER | 1 << CAP_FSETID;
+	struct __user_cap_data_struct caps[2] = {{.effective = kept, .permitted = kept}};
+
+	if (prctl(PR_SET_DUMPABLE, 0) < 0)
+		fail("prctl");
+	if (setns(container, CLONE_NEWUSER | CLONE_NEWNS) < 0)
+		fail("setns");
+	close(container);
+	if (setgroups(0, NULL) < 0 || setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
+		fail("become the container's root");
+	for (int c = 0; prctl(PR_CAPBSET_READ, c) >= 0; c++)
+		if ((c > 31 || !(kept & 1u << c)) && prctl(PR_CAPBSET_DROP, c) < 0)
+			fail("drop capabilities");
+	if (syscall(SYS_capset, &head, caps) < 0)
+		fail("keep few capabilities");
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		fail("no_new_privs");
+	// Changing the user made it dumpable again, or may have.
+	if (prctl(PR_SET_DUMPABLE, 0) < 0)
+		fail("prctl");
+	umask(0);
+	ward_in_container = 1;
+}
+
 __attribute__((constructor(150))) static void enter(int argc, char **argv)
 {
-	if (argc != 3 || strcmp(argv[1], "exec"))
+	if (argc != 3 || (strcmp(argv[1], "exec") && strcmp(argv[1], "files")))
 		return;
 	char *end;
 	long monitor = strtol(argv[2], &end, 10);
 	if (*end || monitor < 3) {
 		errno = EINVAL;
 		fail("descriptor");
+	}
+	if (!strcmp(argv[1], "files")) {
+		enter_files(monitor);
+		return;
 	}
 	ward_host_proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (ward_host_proc < 0)

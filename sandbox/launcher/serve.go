@@ -103,6 +103,11 @@ func (s *server) serve(conn *net.UnixConn) {
 		case sandbox.OpExecStart:
 			reply = entering.start(req.Exec, files)
 			files = nil
+		case sandbox.OpFiles:
+			if err := s.sendContainer(conn); err != nil {
+				return
+			}
+			continue
 		case sandbox.OpExecs:
 			reply = sandbox.MonitorReply{OK: true, Execs: s.m.execs.ids()}
 		case sandbox.OpAttach:
@@ -127,6 +132,17 @@ func (s *server) serve(conn *net.UnixConn) {
 			return
 		}
 	}
+}
+
+// sendContainer answers with a descriptor of the container's first process.
+func (s *server) sendContainer(conn *net.UnixConn) error {
+	fd, err := unix.FcntlInt(uintptr(s.m.pidfd), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return err
+	}
+	f := os.NewFile(uintptr(fd), "container")
+	defer f.Close()
+	return sandbox.WriteReply(conn, sandbox.MonitorReply{OK: true}, f)
 }
 
 func (s *server) signal(exec string, n int) sandbox.MonitorReply {
