@@ -57,11 +57,13 @@ type MonitorRequest struct {
 
 // MonitorReply answers a request: done, an exit or an error.
 type MonitorReply struct {
-	OK    bool         `json:"ok,omitempty"`
-	Exit  *Exit        `json:"exit,omitempty"`
-	Place *ExecPlace   `json:"place,omitempty"`
-	Execs []string     `json:"execs,omitempty"`
-	Error *fault.Error `json:"error,omitempty"`
+	OK    bool       `json:"ok,omitempty"`
+	Exit  *Exit      `json:"exit,omitempty"`
+	Place *ExecPlace `json:"place,omitempty"`
+	Execs []string   `json:"execs,omitempty"`
+	// Denied are the calls that were refused so far.
+	Denied []DeniedSyscall `json:"denied,omitempty"`
+	Error  *fault.Error    `json:"error,omitempty"`
 }
 
 // Monitor is a connection to the monitor of a running container. It carries

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -83,7 +84,7 @@ func (a *app) inspect(cmd *cobra.Command, kind, name string) (any, error) {
 			if err != nil {
 				return err
 			}
-			out, err = containerDetails(eng, c)
+			out, err = containerDetails(cmd.Context(), eng, c)
 			return err
 		})
 		if err == nil || kind != "" || !errors.Is(err, fault.NotFound) {
@@ -127,7 +128,7 @@ func (a *app) inspect(cmd *cobra.Command, kind, name string) (any, error) {
 
 // containerDetails is Docker's form of a container, with the sealed plan: the
 // plan is what holds, the rest is a view of it.
-func containerDetails(eng *engine.Engine, c engine.Container) (any, error) {
+func containerDetails(ctx context.Context, eng *engine.Engine, c engine.Container) (any, error) {
 	plan, encoded, err := eng.Plan(c)
 	if err != nil {
 		return nil, err
@@ -148,10 +149,12 @@ func containerDetails(eng *engine.Engine, c engine.Container) (any, error) {
 		st["Health"] = c.Kept.Health
 	}
 	var usage any
-	denied := []sandbox.DeniedSyscall{}
+	denied, err := eng.Denied(ctx, c)
+	if err != nil {
+		return nil, err
+	}
 	if s.Exit != nil {
 		st["ExitCode"], st["OOMKilled"], st["Error"], usage = s.Exit.Code, s.Exit.OOMKilled, s.Exit.Error, s.Exit.Usage
-		denied = append(denied, s.Exit.DeniedSyscalls...)
 	}
 	return map[string]any{
 		"Id": c.ID, "Name": "/" + c.Name, "Created": c.Created.Format(time.RFC3339Nano),
@@ -168,7 +171,7 @@ func containerDetails(eng *engine.Engine, c engine.Container) (any, error) {
 			"RestartPolicy": map[string]any{"Name": c.Request.Restart.String(), "MaximumRetryCount": c.Request.Restart.Max},
 			"MaskedPaths":   plan.MaskedPaths, "ReadonlyPaths": plan.ReadonlyPaths,
 		},
-		"Mounts": mountDetails(plan.Mounts), "ImageDigest": c.Digest, "MonitorPid": s.MonitorPID, "Usage": usage, "DeniedSyscalls": denied, "Plan": json.RawMessage(encoded),
+		"Mounts": mountDetails(plan.Mounts), "ImageDigest": c.Digest, "MonitorPid": s.MonitorPID, "Usage": usage, "DeniedSyscalls": append([]sandbox.DeniedSyscall{}, denied...), "Plan": json.RawMessage(encoded),
 		"RestartCount": c.Kept.Restarts,
 	}, nil
 }

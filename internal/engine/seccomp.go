@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -67,4 +69,28 @@ func customFilter(req Request, caps []string) (sandbox.Seccomp, error) {
 	}
 	out.Digest = out.CustomDigest()
 	return out, nil
+}
+
+// Denied is what the container's filter has refused: so far if it runs, else
+// in its last run.
+func (e *Engine) Denied(ctx context.Context, c Container) ([]sandbox.DeniedSyscall, error) {
+	if c.Status.Exit != nil {
+		return c.Status.Exit.DeniedSyscalls, nil
+	}
+	if !c.Running() {
+		return nil, nil
+	}
+	m, err := sandbox.Dial(e.layout.runtime(c.ID))
+	if errors.Is(err, fault.NotFound) {
+		return nil, nil // it ended meanwhile
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer m.Close()
+	list, err := m.Denied(ctx)
+	if errors.Is(err, fault.NotFound) {
+		return nil, nil
+	}
+	return list, err
 }

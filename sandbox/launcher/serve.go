@@ -115,6 +115,8 @@ func (s *server) serve(conn *net.UnixConn) {
 			files = nil
 		case sandbox.OpResize:
 			reply = s.m.resize(req.ExecID, req.Size)
+		case sandbox.OpDenied:
+			reply = sandbox.MonitorReply{OK: true, Denied: s.m.denied.list()}
 		case sandbox.OpSignal:
 			reply = s.signal(req.ExecID, req.Signal)
 		case sandbox.OpWait:
