@@ -23,11 +23,11 @@ func bash(t *testing.T) caller {
 	return caller{Exe: exe, Bundles: "any"}
 }
 
-// monitorOf is the monitor of a container: the first process of the PID
+// monitorOf is the monitor of the container with this state directory: the first process of the PID
 // namespace around the container's.
-func monitorOf(t *testing.T, s *site, id string) int {
+func monitorOf(t *testing.T, dir string) int {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(s.Root, "run/oci", id, "status.json"))
+	b, err := os.ReadFile(filepath.Join(dir, "status.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +198,7 @@ func TestMonitorDies(t *testing.T) {
 		}
 		pids = append(pids, pid)
 	}
-	if err := syscall.Kill(monitorOf(t, s, "c1"), syscall.SIGKILL); err != nil {
+	if err := syscall.Kill(monitorOf(t, filepath.Join(s.Root, "run/oci/c1")), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	for _, pid := range pids {
