@@ -181,6 +181,9 @@ func (f *Files) Result() (FilesResult, error) {
 	return r, nil
 }
 
+// PID is the process's id.
+func (f *Files) PID() int { return f.proc.Pid }
+
 // Close ends the process, whatever it is at.
 func (f *Files) Close() {
 	f.control.Close()
