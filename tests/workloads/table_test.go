@@ -20,10 +20,16 @@ type workload struct {
 type refusal struct{ call, why string }
 
 // option is a flag beyond the defaults and the reason a README would give.
-type option struct{ flag, why string }
+type option struct {
+	flag, why string
+	// less is a weaker form of the flag. Without the flag, or with less where
+	// there is one, the smoke test must fail: nobody is told to add what is
+	// not needed.
+	less string
+}
 
 const (
-	noExec   = "/tmp is not executable unless asked for, and compilers run what they have just built there; 64 MiB is too little for their caches"
+	noExec   = "/tmp is not executable unless asked for, and what was just built there is run"
 	noSwitch = "there is no capability to change the user with (CAP_SETUID), so the server starts as the one it would have changed to"
 )
 
@@ -54,42 +60,38 @@ var workloads = []workload{
 		name: "nginx", image: "debian", command: []string{"bash"}, smoke: "nginx.sh",
 		title: "nginx: two workers, files and a caching proxy over loopback, reload, graceful end",
 		flags: []option{
-			{"--user www-data", noSwitch},
-			{"--sysctl net.ipv4.ip_unprivileged_port_start=80", "it listens on port 80, and ports below 1024 are for root with a capability otherwise"},
-			{"--tmpfs /var/lib/nginx", "the directories for request bodies and caches; the root is read-only"},
-			{"--tmpfs /var/log/nginx", "its log; the root is read-only"},
+			{flag: "--user www-data", why: noSwitch},
+			{flag: "--sysctl net.ipv4.ip_unprivileged_port_start=80", why: "it listens on port 80, and ports below 1024 are for root with a capability otherwise"},
+			{flag: "--tmpfs /var/lib/nginx", why: "the directories for request bodies and caches; the root is read-only"},
 		},
 	},
 	{
 		name: "redis", image: "debian", command: []string{"bash"}, smoke: "redis.sh",
 		title: "redis: append-only file, snapshot by fork, benchmark, restart with the data",
 		flags: []option{
-			{"--user redis", noSwitch},
-			{"--tmpfs /var/lib/redis", "its data; the root is read-only (a volume where the data must stay)"},
+			{flag: "--tmpfs /var/lib/redis", why: "its data; the root is read-only (a volume where the data must stay)"},
 		},
 	},
 	{
 		name: "postgres", image: "debian", command: []string{"bash"}, smoke: "postgres.sh",
 		title: "PostgreSQL: initdb, parallel queries, pgbench, a crash and its recovery",
 		flags: []option{
-			{"--user postgres", "the server refuses to run as root, and " + noSwitch},
-			{"--tmpfs /var/lib/postgresql:size=512m", "its data; the root is read-only (a volume where the data must stay), and a new cluster with its log of changes is larger than the default of 64 MiB"},
-			{"-m 1g", "what is in a tmpfs counts as the container's memory"},
+			{flag: "--user postgres", why: "the server refuses to run as root, and " + noSwitch},
+			{flag: "--tmpfs /var/lib/postgresql:size=512m", why: "its data; the root is read-only (a volume where the data must stay), and a new cluster with its log of changes is larger than the default of 64 MiB", less: "--tmpfs /var/lib/postgresql"},
 		},
 	},
 	{
 		name: "go", image: "debian", command: []string{"bash"}, smoke: "go.sh",
 		title: "The Go tool chain: vet, build and test of a program that then runs",
 		flags: []option{
-			{"--tmpfs /tmp:exec,size=512m", noExec},
-			{"-m 1g", "the linker, and what is in a tmpfs counts as the container's memory"},
+			{flag: "--tmpfs /tmp:exec", why: noExec},
 		},
 	},
 	{
 		name: "cpp", image: "debian", command: []string{"bash"}, smoke: "cpp.sh",
 		title: "g++ and make: two compilers at once, threads, exceptions, a shared library, a static program",
 		flags: []option{
-			{"--tmpfs /tmp:exec,size=256m", noExec},
+			{flag: "--tmpfs /tmp:exec", why: noExec},
 		},
 	},
 }

@@ -19,7 +19,7 @@ func TestMain(m *testing.M) { os.Exit(lab.Main(m)) }
 // slowly. The smoke tests give up sooner wherever they wait for something.
 const patience = 4 * time.Minute
 
-// TestWorkloads runs every row of the table.
+// TestWorkloads runs every row of the table, and again without each flag.
 func TestWorkloads(t *testing.T) {
 	lab.NeedsRoot(t)
 	if testing.Short() {
@@ -37,6 +37,16 @@ func TestWorkloads(t *testing.T) {
 				t.Parallel()
 				wl.run(t, w)
 			})
+		}
+	})
+	t.Run("needs", func(t *testing.T) {
+		for _, wl := range workloads {
+			for i, o := range wl.flags {
+				t.Run(wl.name+" "+o.flag, func(t *testing.T) {
+					t.Parallel()
+					wl.needs(t, w, i)
+				})
+			}
 		}
 	})
 	w.Gone(t)
@@ -68,24 +78,44 @@ func importDebian(t *testing.T, w *lab.Ward) {
 	t.Logf("imported the image in %.1f s", time.Since(start).Seconds())
 }
 
-func (wl workload) args() []string {
-	var args []string
-	for _, o := range wl.flags {
-		args = append(args, strings.Fields(o.flag)...)
+// commandLine is the workload's command line with these flags.
+func (wl workload) commandLine(flags ...string) []string {
+	args := []string{"run", "--rm"}
+	for _, f := range flags {
+		args = append(args, strings.Fields(f)...)
 	}
-	return args
+	args = append(append(args, "work/"+wl.image+":1"), wl.command...)
+	return append(args, filepath.Join("/", smokeDir, wl.smoke))
 }
 
 func (wl workload) run(t *testing.T, w *lab.Ward) {
 	start := time.Now()
-	args := append([]string{"run", "--rm", "--name", wl.name}, wl.args()...)
-	args = append(append(args, "work/"+wl.image+":1"), wl.command...)
-	r := w.Do(append(args, filepath.Join("/", smokeDir, wl.smoke))...)
+	flags := []string{"--name " + wl.name}
+	for _, o := range wl.flags {
+		flags = append(flags, o.flag)
+	}
+	r := w.Do(wl.commandLine(flags...)...)
 	if r.Code != 0 || !strings.HasSuffix(r.Stdout, "smoke-ok\n") {
 		t.Errorf("exit %d\n%s\n%s", r.Code, r.Stdout, r.Stderr)
 	}
 	t.Logf("%.1f s", time.Since(start).Seconds())
 	wl.refusals(t, w)
+}
+
+// needs runs it without one of its flags.
+func (wl workload) needs(t *testing.T, w *lab.Ward, without int) {
+	var flags []string
+	for i, o := range wl.flags {
+		if i == without {
+			o.flag = o.less
+		}
+		flags = append(flags, o.flag)
+	}
+	r := w.Do(wl.commandLine(flags...)...)
+	if r.Code == 0 || r.Code == 125 || strings.Contains(r.Stdout, "smoke-ok") {
+		t.Errorf("exit %d without it, want a failure of the smoke test\n%s", r.Code, r.Stderr)
+	}
+	t.Logf("exit %d: %.300s", r.Code, r.Stderr)
 }
 
 // refusals compares what the record says the filter refused with the table.

@@ -1,6 +1,7 @@
 # g++ and make: threads, exceptions, a shared library, two compilers at once.
 set -euo pipefail
 mkdir -p /tmp/src && cd /tmp/src
+printf '#!/bin/sh\n' > try && chmod +x try && ./try  # or it is for nothing
 cat > part.cc <<'C'
 #include <stdexcept>
 #include <string>

@@ -8,20 +8,19 @@ error_log stderr;
 events { worker_connections 256; }
 http {
   access_log off; sendfile on; gzip on; gzip_types *;
-  client_body_temp_path /tmp/b; proxy_temp_path /tmp/p; fastcgi_temp_path /tmp/f; uwsgi_temp_path /tmp/u; scgi_temp_path /tmp/s;
-  proxy_cache_path /tmp/cache keys_zone=z:1m;
+  proxy_cache_path /var/lib/nginx/cache keys_zone=z:1m;
   server { listen 80; root /tmp/www; }
   server { listen 8081; location / { proxy_pass http://127.0.0.1; proxy_cache z; aio threads; } }
 }
 C
-nginx -q -t -c /tmp/nginx.conf
-nginx -c /tmp/nginx.conf -g 'daemon off;' & server=$!
+nginx -e stderr -q -t -c /tmp/nginx.conf
+nginx -e stderr -c /tmp/nginx.conf -g 'daemon off;' & server=$!
 fetch() { curl -sS --fail --retry 50 --retry-delay 0 --retry-connrefused --max-time 20 "$@"; }
 fetch http://127.0.0.1/file | cmp - /tmp/www/file
 fetch --compressed http://127.0.0.1:8081/file | cmp - /tmp/www/file
 for _ in {1..20}; do fetch http://127.0.0.1:8081/file -o /dev/null & pids+=($!); done; wait "${pids[@]}"
 [ "$(curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1/none)" = 404 ]
-nginx -c /tmp/nginx.conf -s reload; sleep 0.3
+nginx -e stderr -c /tmp/nginx.conf -s reload; sleep 0.3
 fetch http://127.0.0.1/file -o /dev/null
-nginx -c /tmp/nginx.conf -s quit; wait $server
+nginx -e stderr -c /tmp/nginx.conf -s quit; wait $server
 echo smoke-ok
