@@ -32,6 +32,9 @@ const (
 	ExecStart  Type = "exec.start"
 	ExecExit   Type = "exec.exit"
 
+	// UpdateDenied says that a container's limits were not changed.
+	UpdateDenied Type = "update.denied"
+
 	ContainerCreate Type = "container.create"
 	ContainerRename Type = "container.rename"
 	ContainerUpdate Type = "container.update"
@@ -46,6 +49,9 @@ const (
 	// container and a client, ContainerDetach when one has left it running.
 	ContainerAttach Type = "container.attach"
 	ContainerDetach Type = "container.detach"
+	// ContainerPause and ContainerUnpause say that it is about to be done.
+	ContainerPause   Type = "container.pause"
+	ContainerUnpause Type = "container.unpause"
 
 	// OCIIntent is run.intent for what a caller of ward-oci starts: a container,
 	// or another process in one. OCIUpdate says that its limits were changed.
@@ -237,8 +243,13 @@ type DeniedSyscall struct {
 // Usage is what a run consumed.
 type Usage struct {
 	CPUNanos        int64 `json:"cpu_ns,omitempty"`
+	CPUUserNanos    int64 `json:"cpu_user_ns,omitempty"`
+	CPUSystemNanos  int64 `json:"cpu_system_ns,omitempty"`
+	ThrottledNanos  int64 `json:"throttled_ns,omitempty"`
 	MemoryPeakBytes int64 `json:"memory_peak_bytes,omitempty"`
 	PIDsPeak        int64 `json:"pids_peak,omitempty"`
+	PIDsRefused     int64 `json:"pids_refused,omitempty"`
+	OOMKills        int64 `json:"oom_kills,omitempty"`
 	ReadBytes       int64 `json:"read_bytes,omitempty"`
 	WriteBytes      int64 `json:"write_bytes,omitempty"`
 }
@@ -318,8 +329,9 @@ type ContainerEvent struct {
 	// Streams what it gets.
 	Attach  string   `json:"attach,omitempty"`
 	Streams []string `json:"streams,omitempty"`
-	// Limits are container.update's, by name.
-	Limits map[string]int64 `json:"limits,omitempty"`
+	// Limits are container.update's, by name: those that change, as they were
+	// and as they are to be.
+	Limits map[string][2]string `json:"limits,omitempty"`
 }
 
 // ImageEvent is the data of the image.* records.

@@ -20,11 +20,13 @@ const (
 	// PointCp files copied into one or out of one.
 	PointExec = "exec"
 	PointCp   = "cp"
+	// PointUpdate is a change of a container's limits.
+	PointUpdate = "update"
 )
 
 // decisionFiles are the shipped files with the decision of each point. A file
 // of the same name in the policy directory replaces it.
-var decisionFiles = map[string]string{PointRun: "decision.rego", PointOCI: "oci.rego", PointExec: "exec.rego", PointCp: "cp.rego"}
+var decisionFiles = map[string]string{PointRun: "decision.rego", PointOCI: "oci.rego", PointExec: "exec.rego", PointCp: "cp.rego", PointUpdate: "update.rego"}
 
 // ownPackages are where the rules of a policy directory may be.
 func ownPackage(pkg string) bool {

@@ -33,11 +33,30 @@ func Clean(run, runtimeDir string) error {
 		return err
 	}
 	for _, m := range mounts {
+		// What version 1's freezer holds does not even die until it is let go.
+		if err := thaw(filepath.Join(m, CgroupParent, run)); err != nil {
+			return err
+		}
+	}
+	for _, m := range mounts {
 		if err := removeCgroup(filepath.Join(m, CgroupParent, run)); err != nil {
 			return err
 		}
 	}
 	return os.RemoveAll(runtimeDir)
+}
+
+// thaw lets go what a freezer holds in dir; most directories have none.
+func thaw(dir string) error {
+	f, err := os.OpenFile(filepath.Join(dir, "freezer.state"), os.O_WRONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString("THAWED")
+	return errors.Join(err, f.Close())
 }
 
 // removeCgroup removes one empty cgroup and those in it. Its processes are

@@ -53,6 +53,8 @@ type MonitorRequest struct {
 	Exec   *ExecHandover `json:"exec,omitempty"`
 	Attach *Attachment   `json:"attach,omitempty"`
 	Size   *Terminal     `json:"size,omitempty"`
+	// Limits are OpUpdate's.
+	Limits *Limits `json:"limits,omitempty"`
 }
 
 // MonitorReply answers a request: done, an exit or an error.

@@ -50,17 +50,6 @@ func OutputStart(name string) int {
 	return n
 }
 
-// Usage is what the container used over its life. A figure the kernel does
-// not offer is zero.
-type Usage struct {
-	CPUNanos        uint64 `json:"cpu_nanos"`
-	MemoryPeakBytes uint64 `json:"memory_peak_bytes"`
-	PIDsPeak        uint64 `json:"pids_peak"`
-	// OOMKills counts processes killed for memory, PIDsRefused forks refused.
-	OOMKills    uint64 `json:"oom_kills"`
-	PIDsRefused uint64 `json:"pids_refused"`
-}
-
 // Exit is how a container ended.
 type Exit struct {
 	// Code is the payload's exit status, or 128 plus Signal.
@@ -90,6 +79,8 @@ type Status struct {
 	MonitorPID int       `json:"monitor_pid"`
 	Started    time.Time `json:"started"`
 	Finished   time.Time `json:"finished"`
+	// Paused is so only in PhaseRunning.
+	Paused bool `json:"paused,omitempty"`
 	// Exit is set in PhaseExited only.
 	Exit *Exit `json:"exit,omitempty"`
 }

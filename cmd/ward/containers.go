@@ -130,6 +130,8 @@ func state(c engine.Container) string {
 		return string(sandbox.PhaseCreated)
 	case c.Status.Phase == sandbox.PhaseExited && !c.Kept.Next.IsZero() && c.Status.Exit != nil:
 		return restarting
+	case c.Paused():
+		return "paused"
 	}
 	return string(c.Status.Phase)
 }
@@ -138,6 +140,9 @@ func status(c engine.Container) string {
 	switch c.Status.Phase {
 	case sandbox.PhaseRunning:
 		up := "Up " + units.HumanDuration(time.Since(c.Status.Started))
+		if c.Paused() {
+			return up + " (Paused)"
+		}
 		if h := c.Kept.Health; h == nil && c.Request.Health != nil || h != nil && h.Status == "starting" {
 			return up + " (health: starting)"
 		} else if h != nil {

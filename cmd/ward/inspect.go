@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -65,15 +68,42 @@ func printInspected(cmd *cobra.Command, format string, found []any) error {
 		if err != nil {
 			return err
 		}
-		var m map[string]any
-		if err := json.Unmarshal(b, &m); err != nil {
+		var m any
+		d := json.NewDecoder(bytes.NewReader(b))
+		d.UseNumber()
+		if err := d.Decode(&m); err != nil {
 			return err
 		}
-		if err := execute(cmd.OutOrStdout(), t, m); err != nil {
+		if err := execute(cmd.OutOrStdout(), t, plainNumbers(m)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// plainNumbers makes whole numbers integers: a template would otherwise print
+// a size as 6.7108864e+07.
+func plainNumbers(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for k := range v {
+			v[k] = plainNumbers(v[k])
+		}
+	case []any:
+		for i := range v {
+			v[i] = plainNumbers(v[i])
+		}
+	case json.Number:
+		if n, err := v.Int64(); err == nil {
+			return n
+		}
+		if n, err := strconv.ParseUint(v.String(), 10, 64); err == nil {
+			return n
+		}
+		f, _ := v.Float64() // encoding/json wrote it
+		return f
+	}
+	return v
 }
 
 func (a *app) inspect(cmd *cobra.Command, kind, name string) (any, error) {
@@ -133,13 +163,13 @@ func containerDetails(ctx context.Context, eng *engine.Engine, c engine.Containe
 	if err != nil {
 		return nil, err
 	}
-	s := c.Status
+	s, limits := c.Status, c.Limits(plan)
 	logPath := ""
 	if paths, err := eng.Outputs(c); err == nil && len(paths) > 0 {
 		logPath = paths[len(paths)-1]
 	}
 	st := map[string]any{
-		"Status": state(c), "Running": c.Running(), "Pid": 0, "ExitCode": 0, "OOMKilled": false, "Error": "",
+		"Status": state(c), "Running": c.Running(), "Paused": c.Paused(), "Pid": 0, "ExitCode": 0, "OOMKilled": false, "Error": "",
 		"StartedAt": s.Started.Format(time.RFC3339Nano), "FinishedAt": s.Finished.Format(time.RFC3339Nano),
 	}
 	if c.Running() {
@@ -165,8 +195,11 @@ func containerDetails(ctx context.Context, eng *engine.Engine, c engine.Containe
 			"OpenStdin": plan.Process.Stdin, "Tty": false,
 		},
 		"HostConfig": map[string]any{
-			"Memory": plan.Limits.Memory, "MemorySwap": plan.Limits.Memory + plan.Limits.Swap, "PidsLimit": plan.Limits.PIDs,
-			"NanoCpus": plan.Limits.CPUQuota * 1_000_000_000 / int64(plan.Limits.CPUPeriod), "NetworkMode": plan.Network,
+			"Memory": limits.Memory, "MemorySwap": limits.Memory + limits.Swap, "MemoryReservation": limits.Reservation, "PidsLimit": limits.PIDs,
+			"NanoCpus": limits.CPUQuota * 1_000_000_000 / int64(limits.CPUPeriod), "CpuQuota": limits.CPUQuota, "CpuPeriod": limits.CPUPeriod,
+			"CpuShares": limits.CPUShares, "CpusetCpus": limits.CPUSet, "CpusetMems": limits.MemSet, "BlkioWeight": limits.IOWeight,
+			"BlkioDevices": limits.IO, "ShmSize": limits.Shm, "OomScoreAdj": plan.Process.OOMScoreAdj, "OomKillDisable": false,
+			"Ulimits": ulimits(plan), "NetworkMode": plan.Network,
 			"CapAdd": plan.Process.Capabilities, "ReadonlyRootfs": !plan.Root.Writable, "AutoRemove": c.Remove,
 			"RestartPolicy": map[string]any{"Name": c.Request.Restart.String(), "MaximumRetryCount": c.Request.Restart.Max},
 			"MaskedPaths":   plan.MaskedPaths, "ReadonlyPaths": plan.ReadonlyPaths,
@@ -191,6 +224,15 @@ func mountDetails(ms []sandbox.Mount) []any {
 			d["Source"], d["Digest"] = m.Name, m.Digest
 		}
 		out = append(out, d)
+	}
+	return out
+}
+
+// ulimits are Docker's form of a plan's.
+func ulimits(p sandbox.Plan) []map[string]any {
+	out := []map[string]any{}
+	for _, r := range p.Process.Rlimits {
+		out = append(out, map[string]any{"Name": strings.ToLower(strings.TrimPrefix(r.Type, "RLIMIT_")), "Soft": r.Soft, "Hard": r.Hard})
 	}
 	return out
 }

@@ -68,6 +68,8 @@ type Container struct {
 	Remove     bool            `json:"remove,omitempty"`
 	// Request is what was asked for, to be asked again at each start.
 	Request Request `json:"request"`
+	// Updated are its limits if they were changed after a start.
+	Updated *Updated `json:"updated,omitempty"`
 
 	// Status is how it was last seen; not part of the record.
 	Status sandbox.Status `json:"-"`

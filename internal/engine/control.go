@@ -144,6 +144,12 @@ func (e *Engine) Stop(ctx context.Context, actor audit.Actor, c Container, grace
 	if err := e.signal(ctx, c, syscall.Signal(c.StopSignal)); err != nil {
 		return e.unlessEnded(ctx, c, err)
 	}
+	if c.Paused() {
+		// As Docker: it could not answer the signal.
+		if err := e.withMonitor(c, func(m *sandbox.Monitor) error { return m.Resume(ctx) }); err != nil {
+			return e.unlessEnded(ctx, c, err)
+		}
+	}
 	wait, cancel := ctx, context.CancelFunc(func() {})
 	if grace >= 0 {
 		wait, cancel = context.WithTimeout(ctx, grace)

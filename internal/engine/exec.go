@@ -131,6 +131,9 @@ func (a *entrance) resolve(ctx context.Context) (err error) {
 	if !a.c.Running() {
 		return notRunning(a.c)
 	}
+	if a.point == policy.PointExec && a.c.Paused() {
+		return fault.New(fault.Invalid, "container.paused", "container "+a.c.Name+" is paused", "let it go on first: ward unpause "+a.c.Name)
+	}
 	if a.plan, a.encoded, err = a.e.Plan(a.c); err != nil {
 		return err
 	}
@@ -258,6 +261,9 @@ func (a *entrance) refuse(ctx context.Context, stage string, why error) error {
 	t := audit.ExecDenied
 	if a.point == policy.PointCp {
 		t, d.Exec = audit.CopyDenied, ""
+	}
+	if a.point == policy.PointUpdate {
+		t, d.Exec = audit.UpdateDenied, ""
 	}
 	return errors.Join(f, a.append(ctx, t, d))
 }

@@ -29,10 +29,7 @@ type handover struct {
 	RuntimeDir   string            `json:"runtime_dir"`
 	AuditDir     string            `json:"audit_dir"`
 	Arg0         string            `json:"arg0"`
-	Memory       int64             `json:"memory"`
-	Output       int64             `json:"output"`
-	OutputFile   int64             `json:"output_file"`
-	OutputFiles  int               `json:"output_files"`
+	Limits       sandbox.Limits    `json:"limits"`
 	Cgroups      map[string]string `json:"cgroups"`
 	// Seccomp is the filter by which refused calls are answered.
 	Seccomp sandbox.Seccomp `json:"seccomp"`
@@ -66,8 +63,7 @@ func handOver(p sandbox.Plan, s *scratch, io *pipes, c *container, host *hostPro
 	h := &handover{
 		Plan: sandbox.Digest(encoded), State: s.path("state"),
 		Container: p.Container, Run: p.Run, Start: p.Start, ContainerDir: p.Host.ContainerDir, RuntimeDir: p.Host.RuntimeDir, AuditDir: p.Host.AuditDir,
-		Arg0: p.Process.Args[0], Memory: p.Limits.Memory, Output: p.Limits.Output, OutputFile: p.Limits.OutputFile, OutputFiles: p.Limits.OutputFiles,
-		Cgroups: c.cgroups, Seccomp: p.Seccomp, PID: c.pid,
+		Arg0: p.Process.Args[0], Limits: p.Limits, Cgroups: c.cgroups, Seccomp: p.Seccomp, PID: c.pid,
 		CallerOut: given(sandbox.FDStdout), CallerErr: given(sandbox.FDStderr),
 		CallerIn: -1, ToStdin: -1, FromStderr: -1, FromExec: fd(c.stage.fromExec),
 		Stdin: p.Process.Stdin, StdinOpen: p.Process.StdinOpen, Terminal: p.Process.Terminal != nil,

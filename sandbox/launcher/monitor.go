@@ -44,6 +44,12 @@ type monitor struct {
 	execs  *execs
 	done   chan struct{} // closed when exit is set
 	exit   sandbox.Exit
+	oomed  *oomWatch
+
+	// mu is held while the container is changed: its limits, whether it is
+	// paused, and the status that says so.
+	mu     sync.Mutex
+	status sandbox.Status
 }
 
 // Monitor is the main function of ward-launch as the launcher executes it over
@@ -107,6 +113,7 @@ func (m *monitor) run() error {
 	if m.server, err = listen(m); err != nil {
 		return err
 	}
+	m.oomed = newOOMWatch(m)
 	m.forwardSignals()
 	if err := m.letGo(); err != nil {
 		return err
@@ -157,10 +164,10 @@ func (m *monitor) createOutput() (*audit.Output, error) {
 		return nil, err
 	}
 	switch {
-	case m.OutputFiles > 0:
-		err = o.Rotate(m.OutputFile, m.OutputFiles)
-	case m.Output > 0:
-		o.Limit(m.Output)
+	case m.Limits.OutputFiles > 0:
+		err = o.Rotate(m.Limits.OutputFile, m.Limits.OutputFiles)
+	case m.Limits.Output > 0:
+		o.Limit(m.Limits.Output)
 	default:
 		o.Discard()
 	}
@@ -199,10 +206,14 @@ func (m *monitor) recordStart() error {
 	if err != nil {
 		return fault.Wrap(fault.Unrecorded, "launch.audit", fmt.Errorf("record start: %w", err), "see `ward audit verify`")
 	}
-	st := sandbox.Status{Phase: sandbox.PhaseRunning, Run: m.Run, Start: m.Start, PID: m.HostPID, MonitorPID: m.MonitorPID, Started: m.started}
-	if err := sandbox.WriteStatus(m.ContainerDir, st); err != nil {
+	m.mu.Lock()
+	m.status = sandbox.Status{Phase: sandbox.PhaseRunning, Run: m.Run, Start: m.Start, PID: m.HostPID, MonitorPID: m.MonitorPID, Started: m.started}
+	err = sandbox.WriteStatus(m.ContainerDir, m.status)
+	m.mu.Unlock()
+	if err != nil {
 		return fmt.Errorf("status: %w", err)
 	}
+	go m.oomed.watch()
 	tell(sandbox.Message{Kind: sandbox.MessageStarted, PID: m.HostPID, MonitorPID: m.MonitorPID, Started: m.started})
 	// Diagnostics have no reader any more.
 	return redirect(2, os.DevNull)
@@ -218,7 +229,7 @@ func (m *monitor) finish(status unix.WaitStatus) error {
 	default:
 		m.exit.Code = status.ExitStatus()
 	}
-	m.exit.Usage = readUsage(m.Cgroups)
+	m.exit.Usage = sandbox.ReadUsage(m.Cgroups)
 	m.exit.DeniedSyscalls = m.denied.list()
 	m.exit.OOMKilled = m.exit.Signal == int(unix.SIGKILL) && m.exit.Usage.OOMKills > 0
 	var problems []error
@@ -228,8 +239,11 @@ func (m *monitor) finish(status unix.WaitStatus) error {
 		m.exit.Error = err.Error()
 	}
 	exit := m.exit
-	err := sandbox.WriteStatus(m.ContainerDir, sandbox.Status{Phase: sandbox.PhaseExited, Run: m.Run, Start: m.Start, PID: m.HostPID,
-		MonitorPID: m.MonitorPID, Started: m.started, Finished: exit.Finished, Exit: &exit})
+	m.mu.Lock()
+	m.status = sandbox.Status{Phase: sandbox.PhaseExited, Run: m.Run, Start: m.Start, PID: m.HostPID,
+		MonitorPID: m.MonitorPID, Started: m.started, Finished: exit.Finished, Exit: &exit}
+	err := sandbox.WriteStatus(m.ContainerDir, m.status)
+	m.mu.Unlock()
 	if err != nil {
 		m.exit.Error = errors.Join(errors.New(m.exit.Error), err).Error()
 		exit = m.exit
@@ -254,16 +268,15 @@ func (m *monitor) recordExit() error {
 		return audit.Record{Type: t, Run: m.Run, Actor: m.actor, Data: data}
 	}
 	var batch []audit.Record
-	if e.Usage.OOMKills > 0 {
-		batch = append(batch, record(audit.RunOOM, audit.OOM{Kills: int64(e.Usage.OOMKills), Limit: m.Memory}))
+	if e.Usage.OOMKills > m.oomed.end() {
+		batch = append(batch, record(audit.RunOOM, m.oom(e.Usage.OOMKills)))
 	}
 	if len(e.DeniedSyscalls) > 0 {
 		batch = append(batch, record(audit.RunDeniedSyscalls, recordedDenials(e.DeniedSyscalls)))
 	}
 	batch = append(batch,
 		record(audit.RunAnchor, anchor),
-		record(audit.RunExit, audit.Exit{Code: e.Code, Signal: e.Signal, OOM: e.OOMKilled, DurationMS: took, Usage: audit.Usage{
-			CPUNanos: int64(e.Usage.CPUNanos), MemoryPeakBytes: int64(e.Usage.MemoryPeakBytes), PIDsPeak: int64(e.Usage.PIDsPeak)}}),
+		record(audit.RunExit, audit.Exit{Code: e.Code, Signal: e.Signal, OOM: e.OOMKilled, DurationMS: took, Usage: recordedUsage(e.Usage)}),
 		record(audit.RunSeal, seal))
 	ctx, cancel := context.WithTimeout(context.Background(), recordTimeout)
 	defer cancel()

@@ -153,7 +153,7 @@ func (m *ociMonitor) watch() error {
 		return err
 	}
 	// While the parent has not taken the status yet the cgroups are there.
-	usage := readUsage(m.Cgroups)
+	usage := sandbox.ReadUsage(m.Cgroups)
 	status, known := exitStatus(m.pidfd)
 	exit := sandbox.Exit{Started: m.created, Finished: time.Now(), Usage: usage}
 	exit.Code, exit.Signal, exit.Error = outcome(status, known)
@@ -173,8 +173,7 @@ func (m *ociMonitor) recordExit(e sandbox.Exit) error {
 			Data: audit.OOM{Kills: int64(e.Usage.OOMKills), Limit: m.Memory}})
 	}
 	batch = append(batch, audit.Record{Type: audit.RunExit, Run: m.Run, Actor: m.actor,
-		Data: audit.Exit{Code: e.Code, Signal: e.Signal, OOM: e.OOMKilled, Error: e.Error, DurationMS: took, Usage: audit.Usage{
-			CPUNanos: int64(e.Usage.CPUNanos), MemoryPeakBytes: int64(e.Usage.MemoryPeakBytes), PIDsPeak: int64(e.Usage.PIDsPeak)}}})
+		Data: audit.Exit{Code: e.Code, Signal: e.Signal, OOM: e.OOMKilled, Error: e.Error, DurationMS: took, Usage: recordedUsage(e.Usage)}})
 	ctx, cancel := context.WithTimeout(context.Background(), recordTimeout)
 	defer cancel()
 	if err := m.log.Post(ctx, batch...); err != nil {

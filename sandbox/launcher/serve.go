@@ -119,6 +119,12 @@ func (s *server) serve(conn *net.UnixConn) {
 			reply = sandbox.MonitorReply{OK: true, Denied: s.m.denied.list()}
 		case sandbox.OpSignal:
 			reply = s.signal(req.ExecID, req.Signal)
+		case sandbox.OpPause:
+			reply = done(s.m.pause())
+		case sandbox.OpResume:
+			reply = done(s.m.resume())
+		case sandbox.OpUpdate:
+			reply = done(s.m.update(req.Limits))
 		case sandbox.OpWait:
 			<-s.m.done
 			exit := s.m.exit
@@ -147,6 +153,13 @@ func (s *server) sendContainer(conn *net.UnixConn) error {
 	return sandbox.WriteReply(conn, sandbox.MonitorReply{OK: true}, f)
 }
 
+func done(err error) sandbox.MonitorReply {
+	if err != nil {
+		return sandbox.MonitorReply{Error: fault.As(err)}
+	}
+	return sandbox.MonitorReply{OK: true}
+}
+
 func (s *server) signal(exec string, n int) sandbox.MonitorReply {
 	if n < 1 || n > 64 {
 		return sandbox.MonitorReply{Error: fault.New(fault.Invalid, "monitor.signal", fmt.Sprintf("%d is not a signal", n), "")}
@@ -155,10 +168,7 @@ func (s *server) signal(exec string, n int) sandbox.MonitorReply {
 	if exec != "" {
 		signal = func(sig syscall.Signal) error { return s.m.execs.signal(exec, sig) }
 	}
-	if err := signal(syscall.Signal(n)); err != nil {
-		return sandbox.MonitorReply{Error: fault.As(err)}
-	}
-	return sandbox.MonitorReply{OK: true}
+	return done(errors.Join(signal(syscall.Signal(n)), s.m.killPaused(syscall.Signal(n))))
 }
 
 // flush gives clients that wait for the end the time to be told of it.
