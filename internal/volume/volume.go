@@ -240,8 +240,9 @@ type Removal struct {
 	Users func() (map[string][]string, error)
 	// Record is called with the volumes that will go, before any does.
 	Record func([]Volume) error
-	// Unused leaves volumes that are in use or gone where they are, without
-	// an error.
+	// Unused leaves volumes that are in use, gone or unreadable as they are,
+	// without an error: one that somebody spoiled must not keep its container
+	// from being tidied up. List shows it.
 	Unused bool
 }
 
@@ -277,7 +278,7 @@ func (s *Store) take(ctx context.Context, r Removal) ([]Volume, error) {
 		switch {
 		case err == nil:
 			going[name] = v
-		case !r.Unused || !errors.Is(err, fault.NotFound) && len(users[name]) == 0:
+		case !r.Unused:
 			errs = append(errs, err)
 		}
 	}

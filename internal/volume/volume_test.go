@@ -146,6 +146,9 @@ func TestSpoiled(t *testing.T) {
 	if len(all) != 1 || all[0].Name != "good" || err == nil {
 		t.Fatal(all, err)
 	}
+	if gone, err := s.Remove(context.Background(), volume.Removal{Names: []string{"bad", "stranger"}, Users: nobody, Record: recorded, Unused: true}); err != nil || len(gone) != 0 {
+		t.Fatal(gone, err)
+	}
 	if _, err := s.Ensure(context.Background(), []volume.Volume{{Name: "stranger"}}, recorded); fault.As(err).Rule != "volume.record" {
 		t.Fatal(err)
 	}
