@@ -98,8 +98,8 @@ func (f Floor) CheckExec(e ExecPlan, c Plan) error {
 	case !reflect.DeepEqual(e.normal().Seccomp, c.normal().Seccomp):
 		return below("seccomp", "the process would have another system-call filter than its container", "")
 	}
-	if e.Process.Terminal != nil || e.Process.StdinOpen {
-		return below("exec", "a terminal, or input that outlives its client, is not there yet for another process", "run it without -t")
+	if e.Process.StdinOpen {
+		return below("exec", "input that outlives its client is nothing for a process with one client", "")
 	}
 	for _, name := range e.Process.Capabilities {
 		if !slices.Contains(c.Process.Capabilities, name) {

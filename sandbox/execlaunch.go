@@ -60,6 +60,8 @@ const (
 	ExecToStdin    ExecFile = "to_stdin"
 	ExecFromStdout ExecFile = "from_stdout"
 	ExecFromStderr ExecFile = "from_stderr"
+	// ExecTerminal is a terminal's master, in place of the three pipes.
+	ExecTerminal ExecFile = "terminal"
 )
 
 // Exec starts another process in a container that runs, and returns once it

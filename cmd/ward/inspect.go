@@ -156,6 +156,19 @@ func (a *app) inspect(cmd *cobra.Command, kind, name string) (any, error) {
 	}, nil
 }
 
+// execIDs are the processes that were started in the container and still run;
+// null, as Docker says it, if there are none. Inspecting does not wait for a
+// monitor that does not answer.
+func execIDs(ctx context.Context, eng *engine.Engine, c engine.Container) (any, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	ids, err := eng.Execs(ctx, c)
+	if err != nil || len(ids) == 0 {
+		return nil, err
+	}
+	return ids, nil
+}
+
 // containerDetails is Docker's form of a container, with the sealed plan: the
 // plan is what holds, the rest is a view of it.
 func containerDetails(ctx context.Context, eng *engine.Engine, c engine.Container) (any, error) {
@@ -186,6 +199,10 @@ func containerDetails(ctx context.Context, eng *engine.Engine, c engine.Containe
 	if s.Exit != nil {
 		st["ExitCode"], st["OOMKilled"], st["Error"], usage = s.Exit.Code, s.Exit.OOMKilled, s.Exit.Error, s.Exit.Usage
 	}
+	execs, err := execIDs(ctx, eng, c)
+	if err != nil {
+		return nil, err
+	}
 	return map[string]any{
 		"Id": c.ID, "Name": "/" + c.Name, "Created": c.Created.Format(time.RFC3339Nano),
 		"Path": c.Command[0], "Args": c.Command[1:], "Image": c.ImageID, "State": st, "LogPath": logPath,
@@ -205,7 +222,7 @@ func containerDetails(ctx context.Context, eng *engine.Engine, c engine.Containe
 			"MaskedPaths":   plan.MaskedPaths, "ReadonlyPaths": plan.ReadonlyPaths,
 		},
 		"Mounts": mountDetails(plan.Mounts), "ImageDigest": c.Digest, "MonitorPid": s.MonitorPID, "Usage": usage, "DeniedSyscalls": append([]sandbox.DeniedSyscall{}, denied...), "Plan": json.RawMessage(encoded),
-		"RestartCount": c.Kept.Restarts,
+		"RestartCount": c.Kept.Restarts, "ExecIDs": execs,
 	}, nil
 }
 

@@ -31,6 +31,8 @@ type ExecRequest struct {
 	User string
 	// Stdin passes the caller's standard input on.
 	Stdin bool
+	// Terminal gives it a terminal of this size in place of three pipes.
+	Terminal *sandbox.Terminal
 	// Purpose is "health" for a check that ward makes by itself; it is on
 	// record, and policy sees it.
 	Purpose string
@@ -70,7 +72,7 @@ func (e *Engine) Exec(ctx context.Context, req ExecRequest, io Stdio) (*StartedE
 	in := a.input(ev)
 	in.Exec = policy.Exec{
 		Purpose: req.Purpose, Args: proc.Args, EnvNames: envNames(proc.Env), Cwd: proc.Cwd, Capabilities: proc.Capabilities,
-		User: policy.User{UID: proc.UID, GID: proc.GID, Groups: proc.Groups}, Stdin: proc.Stdin, RequestedUser: req.User,
+		User: policy.User{UID: proc.UID, GID: proc.GID, Groups: proc.Groups}, Stdin: proc.Stdin, Terminal: proc.Terminal != nil, RequestedUser: req.User,
 	}
 	dec, err := a.decide(ctx, in)
 	if err != nil {
@@ -191,7 +193,7 @@ func (e *Engine) draftExec(ctx context.Context, req ExecRequest, a *entrance) (s
 		return sandbox.Process{}, fault.New(fault.Invalid, "exec.command", "no command", "put one after the container")
 	}
 	proc := a.plan.Process
-	proc.Args, proc.Stdin, proc.StdinOpen, proc.Terminal = req.Args, req.Stdin, false, nil
+	proc.Args, proc.Stdin, proc.StdinOpen, proc.Terminal = req.Args, req.Stdin, false, req.Terminal
 	if req.WorkingDir != "" {
 		if !path.IsAbs(req.WorkingDir) {
 			return sandbox.Process{}, fault.New(fault.Invalid, "exec.cwd", fmt.Sprintf("working directory %.255q is not absolute", req.WorkingDir), "give --workdir an absolute path")

@@ -30,7 +30,7 @@ func (e *Engine) ExecOutput(ctx context.Context, req ExecRequest, limit int64) (
 		return ExecResult{}, err
 	}
 	defer r.Close()
-	req.Stdin = false
+	req.Stdin, req.Terminal = false, nil
 	started, err := e.Exec(ctx, req, Stdio{Out: w, Err: w})
 	err = errors.Join(err, w.Close())
 	if err != nil {
@@ -67,6 +67,16 @@ func (e *Engine) SignalExec(ctx context.Context, c Container, exec string, sig s
 		return nil // it was faster
 	}
 	return err
+}
+
+// ResizeExec gives the terminal of such a process another size.
+func (e *Engine) ResizeExec(ctx context.Context, c Container, exec string, size sandbox.Terminal) error {
+	m, err := sandbox.Dial(e.layout.runtime(c.ID))
+	if err != nil {
+		return fault.Wrap(fault.Unavailable, "monitor.dial", err, "see how it is: ward ps -a")
+	}
+	defer m.Close()
+	return m.Resize(ctx, exec, size)
 }
 
 // Execs are the ids of the processes that were started in a container and

@@ -94,7 +94,7 @@ func execute() error {
 	}
 	if err == nil {
 		var files []*os.File
-		h.Files, files = handedOver(pipes, st, listener)
+		h.Files, files = handedOver(pipes, st, listener, plan.Process.Stdin)
 		err = monitor.HandOver(ctx, h, files)
 	}
 	if err != nil {
@@ -219,7 +219,7 @@ func startExec(ct *libcontainer.Container, plan sandbox.ExecPlan, io *pipes) (*l
 }
 
 // handedOver are the descriptors that the monitor gets, and what they are.
-func handedOver(io *pipes, st *stage, listener *os.File) (names []sandbox.ExecFile, files []*os.File) {
+func handedOver(io *pipes, st *stage, listener *os.File, stdin bool) (names []sandbox.ExecFile, files []*os.File) {
 	add := func(name sandbox.ExecFile, f *os.File) {
 		if f != nil {
 			names, files = append(names, name), append(files, f)
@@ -234,13 +234,17 @@ func handedOver(io *pipes, st *stage, listener *os.File) (names []sandbox.ExecFi
 	add(sandbox.ExecGate, st.gate)
 	add(sandbox.ExecListener, listener)
 	add(sandbox.ExecExecuted, st.fromExec)
-	add(sandbox.ExecFromStdout, io.fromStdout)
-	add(sandbox.ExecFromStderr, io.fromStderr)
 	callers(sandbox.ExecCallerOut, sandbox.FDStdout)
-	callers(sandbox.ExecCallerErr, sandbox.FDStderr)
-	if io.toStdin != nil {
-		add(sandbox.ExecToStdin, io.toStdin)
+	if stdin {
 		callers(sandbox.ExecCallerIn, sandbox.FDStdin)
 	}
+	if io.terminal != nil {
+		add(sandbox.ExecTerminal, io.terminal.master)
+		return names, files
+	}
+	callers(sandbox.ExecCallerErr, sandbox.FDStderr)
+	add(sandbox.ExecFromStdout, io.fromStdout)
+	add(sandbox.ExecFromStderr, io.fromStderr)
+	add(sandbox.ExecToStdin, io.toStdin)
 	return names, files
 }

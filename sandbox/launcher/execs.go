@@ -196,6 +196,22 @@ func (x *execs) signal(exec string, sig syscall.Signal) error {
 	return fault.New(fault.NotFound, "exec.gone", "the process has ended", "")
 }
 
+// resize gives the terminal of a process another size.
+func (x *execs) resize(exec string, size sandbox.Terminal) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, run := range x.running {
+		if run.exec.Exec != exec {
+			continue
+		}
+		if run.terminal == nil {
+			return fault.New(fault.Invalid, "terminal.none", "the process has no terminal", "start it with -t")
+		}
+		return setSize(run.terminal, size)
+	}
+	return fault.New(fault.NotFound, "exec.gone", "the process has ended", "")
+}
+
 // finish waits until the ends of all processes are on record. The kernel has
 // ended them with the container.
 func (x *execs) finish() error {

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -41,8 +40,9 @@ type execution struct {
 	control, gate, executed *os.File
 	streams                 []*stream
 	written                 digests
-	// toStdin and callerIn are nil if nothing is read.
-	toStdin, callerIn *os.File
+	// input and callerIn are nil if nothing is read, terminal if there is none.
+	input              *input
+	callerIn, terminal *os.File
 }
 
 // take sorts the descriptors that came with the process.
@@ -54,8 +54,13 @@ func (r *execution) take(names []sandbox.ExecFile, files []*os.File) error {
 		}
 		got[name] = files[i]
 	}
-	for _, name := range []sandbox.ExecFile{sandbox.ExecControl, sandbox.ExecGate, sandbox.ExecExecuted, sandbox.ExecListener,
-		sandbox.ExecFromStdout, sandbox.ExecFromStderr} {
+	due := []sandbox.ExecFile{sandbox.ExecControl, sandbox.ExecGate, sandbox.ExecExecuted, sandbox.ExecListener}
+	if got[sandbox.ExecTerminal] == nil {
+		due = append(due, sandbox.ExecFromStdout, sandbox.ExecFromStderr)
+	} else if err := isMaster(int(got[sandbox.ExecTerminal].Fd())); err != nil {
+		return err
+	}
+	for _, name := range due {
 		if got[name] == nil {
 			return fault.New(fault.Invalid, "monitor.protocol", fmt.Sprintf("no descriptor is %s", name), "")
 		}
@@ -69,13 +74,18 @@ func (r *execution) take(names []sandbox.ExecFile, files []*os.File) error {
 	if err := r.x.m.denied.adopt(listener); err != nil {
 		return fmt.Errorf("refused calls: %w", err)
 	}
-	r.toStdin, r.callerIn = got[sandbox.ExecToStdin], got[sandbox.ExecCallerIn]
+	r.callerIn = got[sandbox.ExecCallerIn]
+	if t := got[sandbox.ExecTerminal]; t != nil {
+		out := &stream{kind: audit.Stdout, from: polled(t), to: got[sandbox.ExecCallerOut], terminal: true, done: make(chan error, 1)}
+		r.streams, r.terminal, r.input = []*stream{out}, out.from, newInput(out.from, true, true)
+		return nil
+	}
 	r.streams = []*stream{
 		{kind: audit.Stdout, from: polled(got[sandbox.ExecFromStdout]), to: got[sandbox.ExecCallerOut], done: make(chan error, 1)},
 		{kind: audit.Stderr, from: polled(got[sandbox.ExecFromStderr]), to: got[sandbox.ExecCallerErr], done: make(chan error, 1)},
 	}
-	if r.toStdin != nil {
-		r.toStdin = polled(r.toStdin)
+	if in := got[sandbox.ExecToStdin]; in != nil {
+		r.input = newInput(polled(in), false, false)
 	}
 	return nil
 }
@@ -146,15 +156,13 @@ func startCode(err error) int {
 
 // feed passes the caller's input on.
 func (r *execution) feed() {
-	if r.toStdin == nil {
-		return
+	switch {
+	case r.input == nil:
+	case r.callerIn == nil:
+		r.input.close()
+	default:
+		go r.input.feed(context.Background(), r.callerIn)
 	}
-	go func() {
-		defer r.toStdin.Close()
-		if r.callerIn != nil {
-			io.Copy(onlyWriter{r.toStdin}, r.callerIn)
-		}
-	}()
 }
 
 // hangUp takes what is left of the output and then closes all streams, also to

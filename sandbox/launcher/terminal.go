@@ -84,7 +84,7 @@ func (m *monitor) resize(exec string, size *sandbox.Terminal) sandbox.MonitorRep
 	case size == nil:
 		err = fault.New(fault.Invalid, "monitor.protocol", "a size is missing", "")
 	case exec != "":
-		err = sandbox.UnknownOp(sandbox.OpResize + " " + "of another process")
+		err = m.execs.resize(exec, *size)
 	case m.terminal == nil:
 		err = fault.New(fault.Invalid, "terminal.none", "the container has no terminal", "start it with -t")
 	default:
