@@ -249,6 +249,10 @@ func (t *tree) bind(source, target string, attr uint64) error {
 // place attaches a detached mount at target inside the root.
 func (t *tree) place(m *os.File, target string, dir bool) error {
 	at, err := t.open(target, dir)
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EXDEV) {
+		return fault.Wrap(fault.Invalid, "launch.target", fmt.Errorf("mount on %s: %w", target, err),
+			"use an image with ordinary directories there, or another target")
+	}
 	if err != nil {
 		return fmt.Errorf("mount on %s: %w", target, err)
 	}
