@@ -25,7 +25,7 @@ func TestAbsentFactsDeny(t *testing.T) {
 		"run.name", "run.hostname", "run.args", "run.env_names", "run.cwd", "run.user", "run.user.*", "run.read_only",
 		"run.labels", "run.readonly_paths", "run.seccomp.digest", "run.requested", "run.requested.*",
 		"host.kernel", "host.cgroup", "host.os", "host.arch", "host.rootless",
-		"oci", "oci.*", "exec", "exec.*", "exec.user.*", "cp", "cp.*",
+		"oci", "oci.*", "exec", "exec.*", "exec.user.*", "cp", "cp.*", "attach", "attach.*",
 		// What only tightens, or weighs within what is limited.
 		"run.limits.reservation", "run.limits.shm", "run.limits.io_weight", "run.limits.cpu_set", "run.limits.mem_set", "run.limits.io",
 		"run.limits.oom_score_adj", "run.limits.ulimits",

@@ -48,6 +48,7 @@ const exampleInput = `{
     "capabilities": [], "terminal": false, "stdin": false, "requested_user": ""
   },
   "cp": {"direction": "out", "path": "/etc/app.conf", "archive": false, "follow_links": false},
+  "attach": {"stdin": false, "terminal": false},
   "host": {
     "kernel": "6.12.0", "cgroup": "v2", "os": "linux", "arch": "amd64", "rootless": false,
     "memory": 8589934592, "cpus": 4

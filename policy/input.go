@@ -25,7 +25,7 @@ const maxInput = 2 << 20
 type Input struct {
 	Version int `json:"version"`
 	// Point is where in ward's life the question is asked: "run", "exec",
-	// "cp" or "oci".
+	// "cp", "attach" or "oci".
 	Point string `json:"point"`
 	// Now is the only clock a policy has.
 	Now   time.Time `json:"now"`
@@ -38,6 +38,7 @@ type Input struct {
 	OCI      OCI             `json:"oci"`
 	Exec     Exec            `json:"exec"`
 	Cp       Cp              `json:"cp"`
+	Attach   Attach          `json:"attach"`
 	Host     Host            `json:"host"`
 }
 

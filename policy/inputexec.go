@@ -31,6 +31,14 @@ type Cp struct {
 	FollowLinks bool `json:"follow_links"`
 }
 
+// Attach is a client that is to get the streams of a container that runs; Run
+// is what it runs by. It is empty at other points.
+type Attach struct {
+	// Stdin says that it may also write, Terminal that it is to a terminal.
+	Stdin    bool `json:"stdin"`
+	Terminal bool `json:"terminal"`
+}
+
 // fill turns absent lists into empty ones.
 func (e *Exec) fill() {
 	for _, l := range []*[]string{&e.Args, &e.EnvNames, &e.Capabilities} {

@@ -22,11 +22,14 @@ const (
 	PointCp   = "cp"
 	// PointUpdate is a change of a container's limits.
 	PointUpdate = "update"
+	// PointAttach is a client that gets the streams of a container that runs.
+	PointAttach = "attach"
 )
 
 // decisionFiles are the shipped files with the decision of each point. A file
 // of the same name in the policy directory replaces it.
-var decisionFiles = map[string]string{PointRun: "decision.rego", PointOCI: "oci.rego", PointExec: "exec.rego", PointCp: "cp.rego", PointUpdate: "update.rego"}
+var decisionFiles = map[string]string{PointRun: "decision.rego", PointOCI: "oci.rego", PointExec: "exec.rego", PointCp: "cp.rego", PointUpdate: "update.rego",
+	PointAttach: "attach.rego"}
 
 // ownPackages are where the rules of a policy directory may be.
 func ownPackage(pkg string) bool {

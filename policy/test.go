@@ -74,7 +74,7 @@ func test(ctx context.Context, w io.Writer, dir string, sources, more []source) 
 	ward := g.document(g.level, true)
 	ward["example"] = example()
 	data["ward"] = ward
-	for _, point := range []string{PointOCI, PointExec, PointCp, PointUpdate} {
+	for _, point := range []string{PointOCI, PointExec, PointCp, PointUpdate, PointAttach} {
 		if !replaces(point, sources) {
 			more = append(more, shippedSource(decisionFiles[point]))
 		}

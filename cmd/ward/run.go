@@ -4,13 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/signal"
-	"strconv"
-	"syscall"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"github.com/ward-project/ward/audit"
 	"github.com/ward-project/ward/internal/engine"
@@ -35,7 +30,7 @@ func newRun(a *app) *cobra.Command {
 				if err != nil {
 					return a.refuseUnread(cmd.Context(), args, err)
 				}
-				return a.runContainer(cmd, eng, req, keepID)
+				return a.runContainer(cmd, eng, req, f.streams, keepID)
 			})
 		},
 	}
@@ -75,13 +70,17 @@ func (a *app) withGate(cmd *cobra.Command, req engine.Request, fn func(*engine.E
 	return fn(eng)
 }
 
-func (a *app) runContainer(cmd *cobra.Command, eng *engine.Engine, req engine.Request, keepID func(string) error) error {
+func (a *app) runContainer(cmd *cobra.Command, eng *engine.Engine, req engine.Request, f attachFlags, keepID func(string) error) error {
 	var io engine.Stdio
+	var s *session
 	if !req.Detached {
-		io.Out, io.Err = os.Stdout, os.Stderr
-		if req.Stdin {
-			io.In = os.Stdin
+		var err error
+		if io, s, err = f.open(req.Terminal != nil, req.Stdin); err != nil {
+			return errors.Join(noTerminal(cmd, a.refuseUnread(cmd.Context(), append([]string{req.Image}, req.Args...), err)), keepID(""))
 		}
+	}
+	if s != nil {
+		defer s.close()
 	}
 	started, err := eng.Run(cmd.Context(), req, io)
 	if err != nil {
@@ -91,11 +90,11 @@ func (a *app) runContainer(cmd *cobra.Command, eng *engine.Engine, req engine.Re
 	if err := keepID(started.ID); err != nil {
 		fmt.Fprintln(cmd.ErrOrStderr(), "ward: --cidfile: "+printable(err.Error())) // it runs all the same
 	}
-	if req.Detached {
+	if req.Detached || !f.wants("stdout") && !f.wants("stderr") {
 		fmt.Fprintln(cmd.OutOrStdout(), started.ID)
 		return started.Process.Release()
 	}
-	return foreground(cmd, eng, started)
+	return foreground(cmd, eng, started, f, s)
 }
 
 // tellNotes says what the container has less of than was asked for.
@@ -118,22 +117,22 @@ func notStarted(cmd *cobra.Command, err error) error {
 
 // foreground waits for a container whose output this process's caller reads,
 // passes signals on to it, and ends with its exit code.
-func foreground(cmd *cobra.Command, eng *engine.Engine, c *engine.Started) error {
+func foreground(cmd *cobra.Command, eng *engine.Engine, c *engine.Started, f attachFlags, s *session) error {
+	if s != nil {
+		return onTerminal(cmd, eng, c, s)
+	}
 	// From here on a signal is the container's to answer, not ours.
 	ctx := context.WithoutCancel(cmd.Context())
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, os.Interrupt, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
-	defer signal.Stop(signals)
-	go func() {
-		for s := range signals {
-			n := strconv.Itoa(int(s.(syscall.Signal)))
-			if live, err := eng.Find(ctx, c.ID); err == nil && live.Running() {
-				if err := eng.Signal(ctx, audit.Caller(), live, n); err != nil {
-					fmt.Fprintln(os.Stderr, "ward: pass on signal "+n+": "+printable(err.Error()))
-				}
-			}
-		}
-	}()
+	if f.sigProxy {
+		defer passSignals(ctx, eng, c.ID)()
+	} else {
+		ctx = cmd.Context() // ours: the container goes on
+	}
+	return ended(ctx, cmd, eng, c)
+}
+
+// ended waits for the container's end, and ends with its exit code.
+func ended(ctx context.Context, cmd *cobra.Command, eng *engine.Engine, c *engine.Started) error {
 	exit, err := c.Process.Wait(ctx)
 	if err != nil {
 		return err

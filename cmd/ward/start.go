@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -44,6 +43,7 @@ func newCreate(a *app) *cobra.Command {
 
 func newStart(a *app) *cobra.Command {
 	var attach, interactive bool
+	var f attachFlags
 	cmd := &cobra.Command{
 		Use: "start [OPTIONS] CONTAINER [CONTAINER...]", Short: "Start containers that do not run, through the whole gate", Args: atLeast(1, "a CONTAINER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -51,7 +51,7 @@ func newStart(a *app) *cobra.Command {
 				if len(args) != 1 {
 					return invalid("start.attach", "only one container can be attached to", "start the others without -a and -i")
 				}
-				return a.startAttached(cmd, args[0], interactive)
+				return a.startAttached(cmd, args[0], f, interactive)
 			}
 			return a.each(cmd, args, func(eng *engine.Engine, c engine.Container) error {
 				if c.Running() {
@@ -61,6 +61,7 @@ func newStart(a *app) *cobra.Command {
 			})
 		},
 	}
+	f.register(cmd.Flags())
 	cmd.Flags().BoolVarP(&attach, "attach", "a", false, "pass its output on, and signals to it")
 	cmd.Flags().BoolVarP(&interactive, "interactive", "i", false, "pass standard input on")
 	return cmd
@@ -79,22 +80,25 @@ func (a *app) startAgain(cmd *cobra.Command, eng *engine.Engine, c engine.Contai
 	return say(cmd, c.Name)
 }
 
-func (a *app) startAttached(cmd *cobra.Command, name string, interactive bool) error {
+func (a *app) startAttached(cmd *cobra.Command, name string, f attachFlags, interactive bool) error {
 	return a.withEngine(cmd.Context(), func(eng *engine.Engine) error {
 		c, err := eng.Find(cmd.Context(), name)
 		if err != nil {
 			return err
 		}
-		io := engine.Stdio{Out: os.Stdout, Err: os.Stderr}
-		if interactive && c.Request.Stdin {
-			io.In = os.Stdin
+		io, s, err := f.open(c.Terminal(), interactive && c.Request.Stdin)
+		if err != nil {
+			return err
+		}
+		if s != nil {
+			defer s.close()
 		}
 		started, err := eng.Start(cmd.Context(), audit.Caller(), c, io)
 		if err != nil {
 			return notStarted(cmd, err)
 		}
 		tellNotes(cmd, started)
-		return foreground(cmd, eng, started)
+		return foreground(cmd, eng, started, f, s)
 	})
 }
 

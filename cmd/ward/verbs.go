@@ -17,7 +17,7 @@ type verb struct {
 // others takes as long as verifying a signature.
 func verbs() []verb {
 	return []verb{
-		{"run", newRun}, {"create", newCreate}, {"start", newStart}, {"restart", newRestart}, {"rename", newRename}, {"exec", newExec}, {"cp", newCp}, {"keep", newKeep}, {"events", newEvents},
+		{"run", newRun}, {"create", newCreate}, {"start", newStart}, {"restart", newRestart}, {"rename", newRename}, {"exec", newExec}, {"attach", newAttach}, {"cp", newCp}, {"keep", newKeep}, {"events", newEvents},
 		{"ps", newPs}, {"logs", newLogs}, {"stop", newStop}, {"kill", newKill}, {"wait", newWait},
 		{"pause", newPause}, {"unpause", newUnpause}, {"update", newUpdate}, {"stats", newStats}, {"top", newTop}, {"rm", newRm}, {"inspect", newInspect},
 		{"volume", newVolume}, {"container", newContainerGroup}, {"image", newImageGroup}, {"system", newSystemGroup}, {"diff", newDiff},

@@ -89,8 +89,12 @@ type Request struct {
 	// NoHealth switches off the image's health check.
 	NoHealth bool
 
-	// Stdin passes the caller's standard input on.
-	Stdin bool
+	// Stdin passes the caller's standard input on; StdinOpen keeps the payload's
+	// open when a client's ends.
+	Stdin     bool
+	StdinOpen bool `json:",omitempty"`
+	// Terminal gives it a terminal of this size in place of pipes.
+	Terminal *sandbox.Terminal `json:",omitempty"`
 	// Remove forgets the container when it has ended. Its records stay.
 	Remove bool
 	// Detached runs have no standard streams of the caller's.

@@ -77,7 +77,7 @@ func (e *Engine) draft(ctx context.Context, req Request, img images.Image, id, r
 		Process: sandbox.Process{
 			Args: args, Env: environment(req, img, host, who.home), Cwd: path.Clean(cmp.Or(req.WorkingDir, img.Config.WorkingDir, "/")),
 			UID: who.uid, GID: who.gid, Groups: who.groups,
-			Capabilities: caps, NoNewPrivs: !req.AllowNewPrivs, Stdin: req.Stdin,
+			Capabilities: caps, NoNewPrivs: !req.AllowNewPrivs, Stdin: req.Stdin, StdinOpen: req.StdinOpen, Terminal: req.Terminal,
 			Rlimits: perProcess, OOMScoreAdj: req.OOMScoreAdj,
 		},
 		Root:          sandbox.Root{Writable: req.Writable},
@@ -244,6 +244,9 @@ func environment(req Request, img images.Image, host, home string) []string {
 	set(defaultPath, false)
 	set("HOSTNAME="+host, false)
 	set("HOME="+home, false)
+	if req.Terminal != nil {
+		set("TERM=xterm", false) // as Docker
+	}
 	return out
 }
 
