@@ -10,6 +10,7 @@ import (
 	"github.com/ward-project/ward/audit"
 	"github.com/ward-project/ward/internal/engine"
 	"github.com/ward-project/ward/internal/fault"
+	"github.com/ward-project/ward/sandbox"
 )
 
 // execFlags are Docker's flags of exec.
@@ -30,7 +31,7 @@ func newExec(a *app) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req, err := f.request(args)
 			if err != nil {
-				return a.refuseExec(cmd.Context(), req, err)
+				return noTerminal(cmd, a.refuseExec(cmd.Context(), req, err))
 			}
 			return notThere(cmd, a.withEngine(cmd.Context(), func(eng *engine.Engine) error { return execIn(cmd, eng, req, f) }))
 		},
@@ -55,7 +56,14 @@ func (f *execFlags) request(args []string) (engine.ExecRequest, error) {
 		return req, fault.New(fault.Denied, "exec.privileged", "no process gets more privileges than its container has", "run without --privileged")
 	}
 	if f.tty {
-		return req, fault.New(fault.Invalid, "flag.unsupported", "the flag --tty is not there yet", "run without it; see ward exec --help")
+		size := ourSize()
+		req.Terminal = &size
+	}
+	if _, err := detachKeys(f.detachKeys); err != nil {
+		return req, err
+	}
+	if err := needTerminal(f.tty, req.Stdin); err != nil {
+		return req, err
 	}
 	env := runFlags{env: f.env, envFiles: f.envFiles}
 	var r engine.Request
@@ -84,7 +92,7 @@ func (a *app) refuseExec(ctx context.Context, req engine.ExecRequest, why error)
 // Docker gives it: the command did not fail, and was not refused either.
 func notThere(cmd *cobra.Command, err error) error {
 	var f *fault.Error
-	if errors.As(err, &f) && (f.Rule == "container.unknown" || f.Rule == "container.state" || f.Rule == "container.ambiguous") {
+	if errors.As(err, &f) && (f.Rule == "container.unknown" || f.Rule == "container.state" || f.Rule == "container.paused" || f.Rule == "container.ambiguous") {
 		report(cmd.ErrOrStderr(), cmd, err)
 		return exitCode(1)
 	}
@@ -92,6 +100,9 @@ func notThere(cmd *cobra.Command, err error) error {
 }
 
 func execIn(cmd *cobra.Command, eng *engine.Engine, req engine.ExecRequest, f execFlags) error {
+	if f.tty && !f.detach {
+		return execOnTerminal(cmd, eng, req, f)
+	}
 	var io engine.Stdio
 	if !f.detach {
 		io.Out, io.Err = os.Stdout, os.Stderr
@@ -106,7 +117,39 @@ func execIn(cmd *cobra.Command, eng *engine.Engine, req engine.ExecRequest, f ex
 	if f.detach {
 		return started.Process.Release()
 	}
-	exit, err := started.Process.Wait(cmd.Context())
+	return execEnded(cmd.Context(), started)
+}
+
+// execOnTerminal has a person type at the command, until it ends or they leave.
+func execOnTerminal(cmd *cobra.Command, eng *engine.Engine, req engine.ExecRequest, f execFlags) error {
+	keys, err := detachKeys(f.detachKeys)
+	if err != nil {
+		return err
+	}
+	s, err := newSession(true, req.Stdin, keys)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	started, err := eng.Exec(cmd.Context(), req, s.theirs)
+	if err != nil {
+		return notStarted(cmd, err)
+	}
+	ctx := context.WithoutCancel(cmd.Context())
+	if err := s.begin(func(size sandbox.Terminal) error { return eng.ResizeExec(ctx, started.Container, started.ID, size) }); err != nil {
+		return err
+	}
+	over, err := s.end()
+	s.restore()
+	if !over {
+		return errors.Join(err, started.Process.Release())
+	}
+	return execEnded(ctx, started)
+}
+
+// execEnded waits for the command's end, and ends with its exit code.
+func execEnded(ctx context.Context, started *engine.StartedExec) error {
+	exit, err := started.Process.Wait(ctx)
 	if err != nil {
 		return err
 	}
