@@ -43,16 +43,6 @@ func decisionRef(point string) *ast.Term {
 	return ast.RefTerm(ast.VarTerm("data"), ast.StringTerm("ward"), ast.StringTerm(point), ast.StringTerm("decision"))
 }
 
-// decides says whether a file of the directory is the decision of a point.
-func decides(name string) bool {
-	for _, f := range decisionFiles {
-		if name == f {
-			return true
-		}
-	}
-	return false
-}
-
 // sourcesOf are the Rego files that decide at a point: those of the level
 // (which judges ward's own containers), the directory's, and the shipped decision unless the
 // directory has one of its own.

@@ -16,10 +16,10 @@ import (
 
 // startFlags are those of create and run.
 type startFlags struct {
-	bundle, console, pidfd, pidFile     string
-	noPivot, noNewKeyring               bool
-	preserve                            int
-	detach, keep, noSubreaper, terminal bool
+	bundle, console, pidfd, pidFile string
+	noPivot, noNewKeyring           bool
+	preserve                        int
+	detach, keep, noSubreaper       bool
 }
 
 func (f *startFlags) add(cmd *cobra.Command) {

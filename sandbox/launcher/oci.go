@@ -161,7 +161,8 @@ func clearHooks(h *specs.Hooks) {
 	if h == nil {
 		return
 	}
-	for _, list := range [][]specs.Hook{h.Prestart, h.CreateRuntime, h.CreateContainer, h.StartContainer, h.Poststart, h.Poststop} { //nolint:staticcheck // prestart is deprecated, and still asked for
+	//lint:ignore SA1019 prestart is deprecated, and still asked for
+	for _, list := range [][]specs.Hook{h.Prestart, h.CreateRuntime, h.CreateContainer, h.StartContainer, h.Poststart, h.Poststop} {
 		for i := range list {
 			if list[i].Env == nil {
 				list[i].Env = []string{}

@@ -64,7 +64,8 @@ func ociExample(r sandbox.OCIRequest) error {
 	}
 	f, err := os.OpenFile("config.json", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if errors.Is(err, fs.ErrExist) {
-		return errors.New("File config.json exists. Remove it first") //nolint:staticcheck // the words callers know
+		//lint:ignore ST1005 the words callers know
+		return errors.New("File config.json exists. Remove it first")
 	}
 	if err != nil {
 		return err

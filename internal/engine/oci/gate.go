@@ -114,11 +114,12 @@ func (g *Gate) Exec(ctx context.Context, req Request, io sandbox.OCIFiles) (int,
 	}
 	a.run = rec.Run
 	var p *specs.Process
-	if err := json.Unmarshal(req.Process, &p); err == nil {
+	err = json.Unmarshal(req.Process, &p)
+	if err == nil {
 		err = checkProcess(p)
 	}
-	if err != nil || p == nil {
-		return 0, a.refuse(ctx, "resolve", fault.Wrap(fault.Invalid, "oci.spec", errors.Join(err), ""))
+	if err != nil {
+		return 0, a.refuse(ctx, "resolve", fault.Wrap(fault.Invalid, "oci.spec", err, ""))
 	}
 	a.req.Bundle, a.args, a.ref = rec.Bundle, p.Args, rec.Image
 	in := input(a, req.Process, &specs.Spec{Process: p}, p)

@@ -12,8 +12,6 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
-
 	"github.com/ward-project/ward/internal/fault"
 	"github.com/ward-project/ward/sandbox"
 )
@@ -73,9 +71,11 @@ func checkProcess(p *specs.Process) error {
 	case p == nil:
 		return errors.New("process property must not be empty")
 	case p.Cwd == "":
-		return errors.New("Cwd property must not be empty") //nolint:staticcheck // the words callers know
+		//lint:ignore ST1005 the words callers know
+		return errors.New("Cwd property must not be empty")
 	case !filepath.IsAbs(p.Cwd):
-		return errors.New("Cwd must be an absolute path") //nolint:staticcheck // the words callers know
+		//lint:ignore ST1005 the words callers know
+		return errors.New("Cwd must be an absolute path")
 	case len(p.Args) == 0:
 		return errors.New("args must not be empty")
 	}
@@ -119,7 +119,8 @@ func hooks(h *specs.Hooks) []string {
 		return nil
 	}
 	var out []string
-	for _, list := range [][]specs.Hook{h.Prestart, h.CreateRuntime, h.CreateContainer, h.StartContainer, h.Poststart, h.Poststop} { //nolint:staticcheck // prestart is deprecated, and still asked for
+	//lint:ignore SA1019 prestart is deprecated, and still asked for
+	for _, list := range [][]specs.Hook{h.Prestart, h.CreateRuntime, h.CreateContainer, h.StartContainer, h.Poststart, h.Poststop} {
 		for _, k := range list {
 			out = append(out, k.Path)
 		}
@@ -159,23 +160,6 @@ func envNames(env []string) []string {
 		names[i], _, _ = strings.Cut(kv, "=")
 	}
 	return names
-}
-
-// realDir is an absolute path of a directory, without links: bundles are told
-// apart by it.
-func realDir(dir string) (string, error) {
-	abs, err := filepath.Abs(dir)
-	if err != nil {
-		return "", err
-	}
-	var st unix.Stat_t
-	if err := unix.Stat(abs, &st); err != nil {
-		return "", &fs.PathError{Op: "chdir", Path: dir, Err: err}
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		return "", &fs.PathError{Op: "chdir", Path: dir, Err: unix.ENOTDIR}
-	}
-	return filepath.EvalSymlinks(abs)
 }
 
 // Terminal says whether the payload of a bundle wants a terminal.
