@@ -158,6 +158,27 @@ func placeSpoils() []spoil {
 		{"swap", "unlimited", func(p *sandbox.Plan) { p.Limits.Swap = -1 }},
 		{"pids", "none", func(p *sandbox.Plan) { p.Limits.PIDs = 0 }},
 		{"pids", "unlimited", func(p *sandbox.Plan) { p.Limits.PIDs = -1 }},
+		{"reservation", "above the limit", func(p *sandbox.Plan) { p.Limits.Reservation = p.Limits.Memory + 1 }},
+		{"reservation", "negative", func(p *sandbox.Plan) { p.Limits.Reservation = -1 }},
+		{"shm", "none", func(p *sandbox.Plan) { p.Limits.Shm = 0 }},
+		{"shm", "huge", func(p *sandbox.Plan) { p.Limits.Shm = 1 << 60 }},
+		{"cpu-shares", "too few", func(p *sandbox.Plan) { p.Limits.CPUShares = 1 }},
+		{"cpu-shares", "too many", func(p *sandbox.Plan) { p.Limits.CPUShares = 1<<18 + 1 }},
+		{"cpuset", "other spelling", func(p *sandbox.Plan) { p.Limits.CPUSet = "1,0" }},
+		{"cpuset", "newline", func(p *sandbox.Plan) { p.Limits.MemSet = "0\n1" }},
+		{"cpuset", "huge", func(p *sandbox.Plan) { p.Limits.CPUSet = "0-99999" }},
+		{"oom-score", "negative", func(p *sandbox.Plan) { p.Process.OOMScoreAdj = -1 }},
+		{"oom-score", "huge", func(p *sandbox.Plan) { p.Process.OOMScoreAdj = 1001 }},
+		{"io", "small weight", func(p *sandbox.Plan) { p.Limits.IOWeight = 9 }},
+		{"io", "no limit", func(p *sandbox.Plan) { p.Limits.IO = []sandbox.IOLimits{{Path: "/dev/vda", Major: 8}} }},
+		{"io", "relative", func(p *sandbox.Plan) { p.Limits.IO = []sandbox.IOLimits{{Path: "vda", Major: 8, ReadBPS: 1}} }},
+		{"io", "twice", func(p *sandbox.Plan) {
+			p.Limits.IO = []sandbox.IOLimits{{Path: "/dev/vda", Major: 8, ReadBPS: 1}, {Path: "/dev/vda", Major: 8, ReadBPS: 1}}
+		}},
+		{"rlimits", "infinite", func(p *sandbox.Plan) { p.Process.Rlimits[1].Hard = 1<<64 - 1 }},
+		{"rlimits", "priority", func(p *sandbox.Plan) {
+			p.Process.Rlimits = append(p.Process.Rlimits, sandbox.Rlimit{Type: "RLIMIT_NICE", Soft: 30, Hard: 30})
+		}},
 		{"cpu", "no quota", func(p *sandbox.Plan) { p.Limits.CPUQuota = 0 }},
 		{"cpu", "unlimited", func(p *sandbox.Plan) { p.Limits.CPUQuota = -1 }},
 		{"cpu", "no period", func(p *sandbox.Plan) { p.Limits.CPUPeriod = 0 }},

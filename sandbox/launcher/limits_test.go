@@ -188,3 +188,29 @@ func TestCallersPriority(t *testing.T) {
 	unix.Kill(proc.HostPID(), unix.SIGKILL)
 	proc.Wait(t.Context())
 }
+
+// TestKilledMonitorOfAPausedContainer: what the freezer holds does not die of
+// the kernel's signal alone; cleaning up lets it.
+func TestKilledMonitorOfAPausedContainer(t *testing.T) {
+	r := newRig(t)
+	p := r.plan("/bin/sleep", "60")
+	proc, err := r.launch(p, sandbox.Stdio{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := sandbox.Dial(p.Host.RuntimeDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if err := m.Pause(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Kill(proc.MonitorPID(), unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if err := sandbox.Clean(p.Container, p.Host.RuntimeDir); err != nil {
+		t.Error(err)
+	}
+	eventually(t, "the payload is gone", func() bool { return !running(proc.HostPID()) })
+}

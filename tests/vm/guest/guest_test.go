@@ -46,6 +46,8 @@ var checks = []struct {
 	{"PIDsBite", pidsBite},
 	{"CPUBites", cpuBites},
 	{"DevicesBite", devicesBite},
+	{"OtherLimits", otherLimits},
+	{"PauseAndUpdate", pauseAndUpdate},
 	{"Delegated", delegated},
 	{"NotDelegated", notDelegated},
 	{"MonitorKilled", monitorKilled},

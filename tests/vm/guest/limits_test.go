@@ -186,3 +186,52 @@ ls /dev | tr '\n' ' '`)
 	}
 	w.Gone(t)
 }
+
+// otherLimits are those that a container has only when it asks.
+func otherLimits(t *testing.T, w *lab.Ward) {
+	_, cgroup := start(t, w, "--cpuset-cpus", "0", "--cpuset-mems", "0", "-c", "512", "--memory-reservation", "32m", image, "sleep", "600")
+	for file, want := range map[string]string{"cpuset.cpus": "0", "cpuset.mems": "0", "cpu.weight": "59", "memory.low": "33554432"} {
+		if got := read(t, cgroup, file); got != want {
+			t.Errorf("%s is %q instead of %q", file, got, want)
+		}
+	}
+	got := must(t, w, "run", "--rm", "--shm-size", "1m", "--ulimit", "nofile=100:200", image, "sh", "-c",
+		"dd if=/dev/zero of=/dev/shm/x bs=1M count=2 2>&1 | grep -c 'No space left'; ulimit -n; ulimit -Hn")
+	if got != "1\n100\n200\n" {
+		t.Errorf("%q", got)
+	}
+	// No disk here has a scheduler that would heed it.
+	if r := w.Do("run", "--rm", "--blkio-weight", "300", image, "true"); r.Code != 125 || !strings.Contains(r.Stderr, "launch.limits") {
+		t.Errorf("a weight without effect: exit %d\n%s", r.Code, r.Stderr)
+	}
+}
+
+// pauseAndUpdate changes a container that runs.
+func pauseAndUpdate(t *testing.T, w *lab.Ward) {
+	id, cgroup := start(t, w, "-m", "64m", image, "sleep", "600")
+	must(t, w, "pause", id)
+	if got := read(t, cgroup, "cgroup.events"); !strings.Contains(got, "frozen 1") {
+		t.Errorf("paused: %q", got)
+	}
+	must(t, w, "unpause", id)
+	if got := read(t, cgroup, "cgroup.events"); !strings.Contains(got, "frozen 0") {
+		t.Errorf("unpaused: %q", got)
+	}
+	must(t, w, "update", "-m", "48m", "--memory-swap", "48m", "--pids-limit", "33", id)
+	if got := read(t, cgroup, "memory.max") + " " + read(t, cgroup, "pids.max"); got != "50331648 33" {
+		t.Errorf("updated: %q", got)
+	}
+	// Below what is in use: refused, and nothing is killed or changed.
+	exits(t, w, 1, "update", "-m", "16k", "--memory-swap", "16k", id)
+	if got := read(t, cgroup, "memory.max"); got != "50331648" {
+		t.Errorf("after a refusal: %q", got)
+	}
+	if got := must(t, w, "stats", "--no-stream", "--format", "{{.PIDs}} {{.MemUsage}}", id); !strings.HasPrefix(got, "1 ") || !strings.HasSuffix(got, " / 48MiB\n") {
+		t.Errorf("stats: %q", got)
+	}
+	must(t, w, "pause", id)
+	must(t, w, "kill", id)
+	if got := strings.TrimSpace(must(t, w, "wait", id)); got != "137" {
+		t.Errorf("killed while paused: %q", got)
+	}
+}
