@@ -150,6 +150,9 @@ func execOnTerminal(cmd *cobra.Command, eng *engine.Engine, req engine.ExecReque
 // execEnded waits for the command's end, and ends with its exit code.
 func execEnded(ctx context.Context, started *engine.StartedExec) error {
 	exit, err := started.Process.Wait(ctx)
+	if err != nil && ctx.Err() != nil {
+		return exitCode(130) // interrupted, as Docker: the command goes on
+	}
 	if err != nil {
 		return err
 	}
