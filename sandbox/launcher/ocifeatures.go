@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/runc/libcontainer/specconv"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/opencontainers/runtime-spec/specs-go/features"
+	libseccomp "github.com/seccomp/libseccomp-golang"
 
 	"github.com/ward-project/ward/sandbox"
 )
@@ -20,7 +21,7 @@ import (
 // ociFeatures prints what this runtime can do, in the OCI's form.
 func ociFeatures() error {
 	yes, no := true, false
-	major, minor, patch := seccomp.Version()
+	major, minor, patch := libseccomp.GetLibraryVersion()
 	f := features.Features{
 		OCIVersionMin: "1.0.0", OCIVersionMax: specs.Version,
 		Hooks: configs.KnownHookNames(), MountOptions: specconv.KnownMountOptions(),
