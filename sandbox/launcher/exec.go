@@ -54,6 +54,9 @@ func execute() error {
 	if err != nil {
 		return err
 	}
+	if err := fairShare(); err != nil {
+		return err
+	}
 	plan, container, index, err := acceptExec()
 	if err != nil {
 		return err
