@@ -108,7 +108,7 @@ deps: ## the package map: who may import what, what each program may link
 .PHONY: check-root
 check-root: ## what needs root: sandbox, command line, kill -9 at every step
 	@[ "$$(id -u)" = 0 ] || { echo "check-root needs root: sudo env PATH=\"\$$PATH\" make check-root" >&2; exit 1; }
-	$(GO) test $(TESTFLAGS) -count=1 -timeout 20m ./sandbox/... ./cmd/... ./internal/engine/... ./tests/cli/... ./tests/fault/...
+	$(GO) test $(TESTFLAGS) -count=1 -timeout 20m ./sandbox/... ./cmd/... ./internal/engine/... ./tests/cli/... ./tests/posture/... ./tests/fault/...
 
 .PHONY: test-vm
 test-vm: ## cgroup v2 alone, in a virtual machine (QEMU; the kernel is fetched once)

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -133,6 +134,10 @@ func (a *app) startKeeper(c engine.Container) error {
 		return failed(err)
 	}
 	defer null.Close()
+	// What our caller left open would otherwise stay open for years.
+	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return failed(err)
+	}
 	args := []string{"ward", "keep", c.ID}
 	if a.root != "" {
 		root, err := filepath.Abs(a.root)
