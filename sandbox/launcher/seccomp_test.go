@@ -37,7 +37,8 @@ func TestSeccomp(t *testing.T) {
 		"perf_event_open": eperm, "open_by_handle_at": eperm, "fanotify_init": eperm, "init_module": eperm,
 		"kexec_load": eperm, "reboot": eperm, "syslog": eperm, "settimeofday": eperm, "sethostname": eperm, "iopl": eperm,
 		"quotactl": eperm, "personality(ADDR_NO_RANDOMIZE)": enosys, "personality(query)": ok, "vmsplice of 1023": ebadf,
-		"uselib": enosys, "no such call": enosys, "getpid": ok,
+		"ioctl(TIOCSTI)": eperm, "ioctl(TIOCSTI), high bits": eperm, "ioctl(TIOCLINUX)": eperm, "ioctl(TIOCSETD)": eperm,
+		"ioctl(TCGETS)": ebadf, "uselib": enosys, "no such call": enosys, "getpid": ok,
 	}
 	// What the report must say: exactly what was refused, but for clone3, which
 	// every program tries.
@@ -46,7 +47,7 @@ func TestSeccomp(t *testing.T) {
 		"move_mount": 1, "mount_setattr": 1, "socket": 4, "keyctl": 1, "add_key": 1, "bpf": 1, "io_uring_setup": 1,
 		"userfaultfd": 1, "perf_event_open": 1, "open_by_handle_at": 1, "fanotify_init": 1, "init_module": 1, "kexec_load": 1,
 		"reboot": 1, "syslog": 1, "settimeofday": 1, "sethostname": 1, "iopl": 1, "quotactl": 1, "personality": 1, "uselib": 1,
-		"syscall_4000": 1,
+		"ioctl": 4, "syscall_4000": 1,
 	}
 	p := r.plan("/bin/prober")
 	began := time.Now()

@@ -52,6 +52,10 @@ func (p Profile) Filter() (*Filter, error) {
 	if nr, ok := CallNumber("clone3"); ok && f.calls[nr] == nil {
 		f.calls[nr] = []Rule{{Names: []string{"clone3"}, Action: Refuse, Errno: enosys, Quiet: true}}
 	}
+	// A profile from a file says of ioctl what everybody's says, all of it.
+	if nr, ok := CallNumber("ioctl"); ok && p.Name != Name && f.calls[nr] != nil {
+		f.calls[nr] = append(f.calls[nr], terminals...)
+	}
 	for _, rules := range f.calls {
 		if len(rules) > 1 {
 			slices.SortStableFunc(rules, func(a, b Rule) int { return cmp.Compare(b.Action, a.Action) }) // errno before allow

@@ -12,6 +12,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"slices"
 	"sync"
 )
 
@@ -84,7 +85,7 @@ const (
 // Default returns the one profile there is. It is for the native architecture
 // alone: a call through another one (int 0x80) kills the caller.
 func Default() Profile {
-	return Profile{Name: Name, DefaultErrno: enosys, Rules: append(allowed(), refused...)}
+	return Profile{Name: Name, DefaultErrno: enosys, Rules: slices.Concat(allowed(), refused, terminals)}
 }
 
 // Digest names the meaning of Default: two builds with the same digest let

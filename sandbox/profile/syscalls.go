@@ -114,6 +114,17 @@ var conditional = []Rule{
 	allow("programs asking for their personality", "personality", arg(0, Equal, 0xffffffff)),
 }
 
+// terminals are the requests of ioctl that no process of a container is to make
+// of a terminal. The kernel reads the lower half of the argument, so that only
+// that half is compared: the upper one could hold anything (CVE-2019-10063).
+var terminals = []Rule{
+	refuse("types at a terminal, as if its user had (TIOCSTI; CVE-2017-5226)", eperm, "ioctl", request(0x5412)),
+	refuse("selects and pastes at a console, which types too (TIOCLINUX; CVE-2023-28100)", eperm, "ioctl", request(0x541c)),
+	refuse("line disciplines are old kernel modules, loaded for who asks (TIOCSETD; CVE-2023-6546)", eperm, "ioctl", request(0x5423)),
+}
+
+func request(n uint64) Arg { return Arg{Index: 1, Op: MaskedEqual, Mask: 0xffffffff, Value: n} }
+
 // refused calls return an error their callers handle, where ENOSYS would
 // mislead them or where the refusal should be told from "not there".
 var refused = []Rule{

@@ -103,6 +103,11 @@ func main() {
 		{"personality(query)", [6]uintptr{0xffffffff}, 135},
 		{"vmsplice of 1023", [6]uintptr{1023}, 278},
 		{"uselib", [6]uintptr{p}, 134},
+		{"ioctl(TIOCSTI)", [6]uintptr{1023, 0x5412, p}, 16},
+		{"ioctl(TIOCSTI), high bits", [6]uintptr{1023, 1<<32 | 0x5412, p}, 16},
+		{"ioctl(TIOCLINUX)", [6]uintptr{1023, 0x541c, p}, 16},
+		{"ioctl(TIOCSETD)", [6]uintptr{1023, 0x5423, p}, 16},
+		{"ioctl(TCGETS)", [6]uintptr{1023, 0x5401, p}, 16},
 		{"no such call", [6]uintptr{}, 4000},
 		{"getpid", [6]uintptr{}, 39},
 	} {
