@@ -323,6 +323,8 @@ type ContainerEvent struct {
 	Labels map[string]string `json:"labels,omitempty"`
 	// Signal is container.signal's, or the first that container.stop sends.
 	Signal int `json:"signal,omitempty"`
+	// Restart is the restart policy that container.update set.
+	Restart string `json:"restart,omitempty"`
 	// Health is what container.health found it to be now.
 	Health string `json:"health,omitempty"`
 	// Attach is the id of container.attach's and container.detach's client,

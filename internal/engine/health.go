@@ -142,6 +142,9 @@ func (e *Engine) watch(ctx context.Context, c Container, probe Prober) {
 			return
 		case <-time.After(pause):
 		}
+		if now, err := e.load(c.ID); err == nil && now.Paused() {
+			continue // it cannot answer, and is not unwell for that
+		}
 		was := state.Status
 		state = state.after(h.probe(ctx, c, probe), time.Since(started) < h.StartPeriod, h.Retries)
 		if ctx.Err() != nil {

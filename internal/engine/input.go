@@ -48,12 +48,22 @@ func inputFor(req Request, img images.Image, ev verify.Evidence, p sandbox.Plan)
 	}
 	for _, m := range p.Mounts {
 		in.Run.Mounts = append(in.Run.Mounts, policy.Mount{
-			Type: string(m.Type), Name: m.Name, Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly, Exec: m.Exec,
+			Type: string(m.Type), Name: m.Name, Source: hostSource(m, p.Host.VolumeDir), Target: m.Target, ReadOnly: m.ReadOnly, Exec: m.Exec,
 			// The engine gets no further with an image that is not verified.
 			Checksum: m.Digest, Verified: m.Type == sandbox.MountImage && m.Digest != "",
 		})
 	}
 	return in
+}
+
+// hostSource is the host's path that a mount shows, as policy knows it. A sealed
+// plan says where a named volume lies, which is ward's own place and none of
+// the host's: the floor lets it lie nowhere else.
+func hostSource(m sandbox.Mount, volumes string) string {
+	if m.Type == sandbox.MountVolume && volumes != "" && strings.HasPrefix(m.Source, volumes+"/") {
+		return ""
+	}
+	return m.Source
 }
 
 func (r Request) securityOpt() []string {

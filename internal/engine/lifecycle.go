@@ -125,6 +125,25 @@ func (e *Engine) Rename(ctx context.Context, actor audit.Actor, c Container, nam
 	})
 }
 
+// SetRestart gives a container another restart policy. That it did is on
+// record before; every restart passes the gate as before.
+func (e *Engine) SetRestart(ctx context.Context, actor audit.Actor, c Container, p RestartPolicy) error {
+	err := e.change(ctx, c.ID, func(_ []Container, c *Container) error {
+		if p.Name != "" && c.Remove {
+			return fault.New(fault.Invalid, "run.restart", "a container that is removed when it ends cannot be started again", "leave it without a restart policy")
+		}
+		c.Request.Restart = p
+		return e.append(ctx, about(audit.ContainerUpdate, actor, *c, audit.ContainerEvent{Restart: p.String()}))
+	})
+	if err != nil {
+		return err
+	}
+	if c, err = e.load(c.ID); err != nil {
+		return err
+	}
+	return e.keepIfAlone(c)
+}
+
 // change rewrites a container's record under the store's lock, which is what
 // keeps names and ranges of ids apart; the container itself may run.
 func (e *Engine) change(ctx context.Context, id string, edit func(all []Container, c *Container) error) error {
