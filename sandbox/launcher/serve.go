@@ -126,7 +126,9 @@ func (s *server) serve(conn *net.UnixConn) {
 		case sandbox.OpUpdate:
 			reply = done(s.m.update(req.Limits))
 		case sandbox.OpWait:
-			<-s.m.done
+			if !s.ended(conn) {
+				return
+			}
 			exit := s.m.exit
 			reply.Exit = &exit
 		default:
@@ -139,6 +141,30 @@ func (s *server) serve(conn *net.UnixConn) {
 		if reply.Exit != nil {
 			return
 		}
+	}
+}
+
+// ended returns true when the container has ended and false when the client
+// that waits for that has gone before: killed ones must not hold all places.
+func (s *server) ended(conn *net.UnixConn) bool {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return false
+	}
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		// Nothing is due from it: whatever can be read is its end.
+		raw.Read(func(fd uintptr) bool {
+			_, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+			return !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR)
+		})
+	}()
+	select {
+	case <-s.m.done:
+		return true
+	case <-gone:
+		return false
 	}
 }
 
