@@ -109,8 +109,12 @@ func ociPaths(p OCIPlan, s ociSpec) error {
 	}
 	for _, m := range s.Mounts {
 		for _, o := range m.Options { // lowerdir=/a:/b and its like
-			_, v, _ := strings.Cut(o, "=")
+			name, v, _ := strings.Cut(o, "=")
 			for path := range strings.SplitSeq(v, ":") {
+				if overlayDir(name) && path != "" && (!filepath.IsAbs(path) || strings.Contains(path, `\`)) {
+					return below("oci-mount", fmt.Sprintf("option %q of the mount on %q names a directory in a way that only the kernel reads", o, m.Destination),
+						`use absolute paths without "\"`)
+				}
 				if !filepath.IsAbs(path) {
 					continue
 				}
@@ -131,6 +135,17 @@ func ociPaths(p OCIPlan, s ociSpec) error {
 		}
 	}
 	return nil
+}
+
+// overlayDir reports whether the option of that name holds directories. The
+// kernel takes relative ones from wherever libcontainer happens to be, and "\"
+// away: what is compared here would not be what it opens.
+func overlayDir(option string) bool {
+	switch strings.TrimSuffix(option, "+") {
+	case "lowerdir", "datadir", "upperdir", "workdir":
+		return true
+	}
+	return false
 }
 
 func ociBind(options []string) bool {

@@ -1,0 +1,47 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestOCIOptionsDoNotShowWard: the kernel reads the options of an overlay by
+// rules of its own: what is relative is of its working directory, and "\" is
+// taken away. No spelling may bring ward's own directories into a container.
+func TestOCIOptionsDoNotShowWard(t *testing.T) {
+	dir := t.TempDir()
+	keep, other := filepath.Join(dir, "ward"), filepath.Join(dir, "other")
+	for _, d := range []string{keep, other} {
+		if err := os.Mkdir(d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := func(kind string, options ...string) error {
+		spec, err := json.Marshal(map[string]any{
+			"mounts": []map[string]any{{"destination": "/mnt", "type": kind, "source": kind, "options": options}},
+			"linux":  map[string]any{"namespaces": []map[string]string{{"type": "pid"}}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return DefaultFloor().CheckOCI(OCIPlan{Op: OCICreate, Run: strings.Repeat("a", 64), ID: "c", StateDir: filepath.Join(dir, "state", "c"),
+			Bundle: other, AuditDir: filepath.Join(keep, "audit"), Keep: []string{keep}, Spec: string(spec)})
+	}
+	for _, option := range []string{
+		"lowerdir=" + other + ":" + keep, "lowerdir=../ward", "lowerdir=" + other + ":../../ward", "upperdir=../ward/u", "lowerdir+=../ward",
+		"lowerdir=" + filepath.Dir(keep) + `/\ward`, "datadir+=../ward", "workdir=..", "lowerdir=" + other + "::../ward",
+	} {
+		if err := check("overlay", "ro", option); err == nil {
+			t.Errorf("%s was let through", option)
+		}
+	}
+	if err := check("overlay", "lowerdir="+other+"/a:"+other+"/b::"+other+"/c", "index=off"); err != nil {
+		t.Error(err)
+	}
+	if err := check("tmpfs", "mode=755", "size=65536k", "nosuid"); err != nil {
+		t.Error(err)
+	}
+}
