@@ -38,7 +38,7 @@ func (e *Engine) Events(ctx context.Context, since, until time.Time, fn func(Eve
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	over := errors.New("over")
-	t := &timeline{runs: map[string]subject{}, stopping: map[string]bool{}}
+	t := &timeline{runs: map[string]subject{}, stopping: map[string]bool{}, commands: map[string]string{}}
 	err := audit.Follow(ctx, e.layout.Audit(), 0, func(en audit.Entry) error {
 		for _, ev := range t.events(en) {
 			if en.Time.After(until) {
@@ -76,11 +76,13 @@ type subject struct {
 type timeline struct {
 	runs     map[string]subject
 	stopping map[string]bool
+	// commands are those of processes started in containers, by exec id.
+	commands map[string]string
 }
 
 // details are the fields of records that events are made of.
 type details struct {
-	Container, Name, Previous, Health, Rule, Cause, Stage, Exec, Driver string
+	Container, Name, Previous, Health, Rule, Cause, Stage, Exec, Driver, Direction, Path string
 	// Reference and Digest are an image record's, Image another's.
 	Reference, Digest string
 	Image             audit.Image
@@ -103,7 +105,12 @@ func (t *timeline) events(en audit.Entry) []Event {
 	case "exec":
 		return t.ofExec(en, d, action)
 	case "container":
+		if action == "copy_denied" {
+			return t.ofExec(en, d, "denied")
+		}
 		return t.ofContainer(d, action)
+	case "update":
+		return t.ofExec(en, d, "denied")
 	case "volume":
 		if action == "remove" {
 			action = "destroy"
@@ -182,13 +189,15 @@ func (t *timeline) ofRun(en audit.Entry, d details, action string) []Event {
 
 func (t *timeline) ofExec(en audit.Entry, d details, action string) []Event {
 	s := t.runs[en.Run]
-	command := strings.Join(d.Args, " ")
 	switch action {
 	case "intent":
+		command := strings.Join(d.Args, " ")
+		t.commands[d.Exec] = command
 		return []Event{s.event("exec_create: "+command, "execID", d.Exec)}
 	case "start":
-		return []Event{s.event("exec_start: "+command, "execID", d.Exec)}
+		return []Event{s.event("exec_start: "+t.commands[d.Exec], "execID", d.Exec)}
 	case "exit":
+		delete(t.commands, d.Exec)
 		return []Event{s.event("exec_die", "execID", d.Exec, "exitCode", strconv.Itoa(d.Code))}
 	case "denied":
 		return one("gate", "deny", en.Run, map[string]string{"name": s.name, "image": s.image, "stage": d.Stage, "rule": d.Rule, "cause": d.Cause})
@@ -214,6 +223,10 @@ func (t *timeline) ofContainer(d details, action string) []Event {
 		return []Event{s.event("health_status: " + d.Health)}
 	case "remove":
 		return []Event{s.event("destroy")}
+	case "copied":
+		return nil // its beginning has the event
+	case "copy": // Docker's words
+		return []Event{s.event(map[string]string{"in": "extract-to-dir", "out": "archive-path"}[d.Direction], "path", d.Path)}
 	case "rename":
 		for run, r := range t.runs {
 			if r.container == s.container {
