@@ -35,16 +35,21 @@ func (e *Engine) Signal(ctx context.Context, actor audit.Actor, c Container, sig
 	if err != nil {
 		return err
 	}
-	if sig == syscall.SIGKILL || sig == syscall.Signal(c.StopSignal) {
+	// Also ends what is between two runs of its restart policy, which is no
+	// less to be on record.
+	ends := sig == syscall.SIGKILL || sig == syscall.Signal(c.StopSignal)
+	if c.Running() || ends && e.wantsKeeper(c) {
+		if err := e.append(ctx, about(audit.ContainerSignal, actor, c, audit.ContainerEvent{Signal: int(sig)})); err != nil {
+			return err
+		}
+	}
+	if ends {
 		if err := e.markStopped(c.ID); err != nil {
 			return err
 		}
 	}
 	if !c.Running() {
 		return notRunning(c)
-	}
-	if err := e.append(ctx, about(audit.ContainerSignal, actor, c, audit.ContainerEvent{Signal: int(sig)})); err != nil {
-		return err
 	}
 	return e.signal(ctx, c, sig)
 }
@@ -128,10 +133,19 @@ func (e *Engine) await(ctx context.Context, c Container) error {
 // Docker does. A container that is not running is left alone.
 func (e *Engine) Stop(ctx context.Context, actor audit.Actor, c Container, grace time.Duration) error {
 	// Also for one that is between two runs of its restart policy.
+	if !c.live() && e.wantsKeeper(c) {
+		if err := e.append(ctx, about(audit.ContainerStop, actor, c, audit.ContainerEvent{Signal: c.StopSignal})); err != nil {
+			return err
+		}
+	}
 	if err := e.markStopped(c.ID); err != nil {
 		return err
 	}
-	c, err := e.startedOrNot(ctx, c)
+	// As it is now: its keeper may have been faster, and sees the mark else.
+	c, err := e.load(c.ID)
+	if err == nil {
+		c, err = e.startedOrNot(ctx, c)
+	}
 	if err != nil {
 		return err
 	}

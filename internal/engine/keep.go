@@ -276,8 +276,8 @@ func (e *Engine) startKept(ctx context.Context, id string) error {
 	switch {
 	case err == nil:
 		return started.Process.Release()
-	case errors.Is(err, fault.Unavailable):
-		return nil // on record; tried again after the next pause
+	case errors.Is(err, fault.Unavailable), e.stopped(id):
+		return nil // on record; tried again after the next pause, or stopped meanwhile
 	default:
 		return err
 	}

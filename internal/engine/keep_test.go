@@ -1,11 +1,18 @@
 package engine
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/ward-project/ward/audit"
 	"github.com/ward-project/ward/internal/fault"
+	"github.com/ward-project/ward/internal/fsx"
+	"github.com/ward-project/ward/sandbox"
 )
 
 func TestRestartPolicies(t *testing.T) {
@@ -73,5 +80,78 @@ func TestImageHealthCheckAndRequest(t *testing.T) {
 	}
 	if h, err := healthCheck(Request{NoHealth: true, Health: &HealthCheck{Test: []string{"CMD", "x"}}}, nil); h != nil || err != nil {
 		t.Errorf("switched off: %v %v", h, err)
+	}
+}
+
+// ended is a container on disk that has ended and is to be started again.
+func ended(t *testing.T) (*Engine, Container) {
+	t.Helper()
+	e, _ := newEngine(t)
+	l := e.layout
+	c := Container{ID: newID(), Name: "kept", StopSignal: 15, Request: Request{Restart: RestartPolicy{Name: "always"}}}
+	dir := l.container(c.ID)
+	b, err := json.Marshal(c)
+	c.Status = sandbox.Status{Phase: sandbox.PhaseExited, Exit: &sandbox.Exit{Code: 1}}
+	for _, err := range []error{err, os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, recordFile), b, 0o600), sandbox.WriteStatus(dir, c.Status)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return e, c
+}
+
+func TestKeeperDoesNotStartWhatWasStoppedMeanwhile(t *testing.T) {
+	e, c := ended(t)
+	if err := e.markStopped(c.ID); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := e.reopen(c.ID, newID(), false); err == nil || fault.As(err).Rule != "container.stopped" {
+		t.Errorf("its keeper starts it: %v %v", s, err)
+	}
+	if now, err := e.load(c.ID); err != nil || now.Status.Phase != sandbox.PhaseExited {
+		t.Errorf("it is %q now: %v", now.Status.Phase, err)
+	}
+	if _, err := e.reopen(c.ID, newID(), true); err != nil {
+		t.Errorf("somebody starts it by hand: %v", err)
+	}
+}
+
+func TestStopWaitsForAStartItDidNotSee(t *testing.T) {
+	e, c := ended(t)
+	c.Request.Restart = RestartPolicy{}
+	lock, err := fsx.TryLock(filepath.Join(e.layout.container(c.ID), lockFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Unlock()
+	if err := sandbox.WriteStatus(e.layout.container(c.ID), sandbox.Status{Phase: sandbox.PhaseStarting}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := e.Stop(ctx, audit.Actor{}, c, 0); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("stopped, though it is being started: %v", err)
+	}
+}
+
+func TestEndingWhatIsToStartAgainIsOnRecord(t *testing.T) {
+	for kind, end := range map[audit.Type]func(*Engine, Container) error{
+		audit.ContainerStop:   func(e *Engine, c Container) error { return e.Stop(t.Context(), audit.Caller(), c, 0) },
+		audit.ContainerSignal: func(e *Engine, c Container) error { return e.Signal(t.Context(), audit.Caller(), c, "KILL") },
+	} {
+		e, c := ended(t)
+		if err := end(e, c); err != nil && fault.As(err).Rule != "container.state" {
+			t.Error(err)
+		}
+		n := 0
+		err := audit.Read(e.layout.Audit(), 0, func(en audit.Entry) error {
+			if en.Type == kind && en.Run == c.ID {
+				n++
+			}
+			return nil
+		})
+		if err != nil || n != 1 || !e.stopped(c.ID) {
+			t.Errorf("%d records of %s: %v", n, kind, err)
+		}
 	}
 }

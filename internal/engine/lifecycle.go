@@ -105,6 +105,12 @@ func (e *Engine) reopen(id, run string, byHand bool) (*slot, error) {
 	if err := sandbox.WriteStatus(dir, s.container.Status); err != nil {
 		return nil, errors.Join(err, lock.Unlock())
 	}
+	// Looked at after it says that it starts, as Stop looks after its mark: one
+	// of the two sees the other, and what was stopped does not come back.
+	if !byHand && e.stopped(id) {
+		return nil, errors.Join(fault.New(fault.Invalid, "container.stopped", "container "+c.Name+" was stopped while it was to be started again", "start it: ward start "+c.Name),
+			sandbox.WriteStatus(dir, c.Status), lock.Unlock())
+	}
 	return s, nil
 }
 
