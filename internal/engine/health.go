@@ -19,6 +19,8 @@ const (
 	defaultTimeout       = 30 * time.Second
 	defaultStartInterval = 5 * time.Second
 	defaultRetries       = 3
+	// leastInterval is the shortest pause between probes an image can ask for.
+	leastInterval = time.Second
 	// keptProbes is how many results are kept, each with maxProbeOutput bytes.
 	keptProbes     = 5
 	maxProbeOutput = 4096
@@ -58,6 +60,13 @@ func healthCheck(req Request, img *images.Healthcheck) (*HealthCheck, error) {
 	h := HealthCheck{}
 	if img != nil {
 		h = HealthCheck(*img)
+		// Each probe passes the gate and is on record: how much of that a host
+		// does is not for an image to say.
+		for _, d := range []*time.Duration{&h.Interval, &h.StartInterval} {
+			if *d >= time.Millisecond {
+				*d = max(*d, leastInterval)
+			}
+		}
 	}
 	if r := req.Health; r != nil {
 		if len(r.Test) > 0 {

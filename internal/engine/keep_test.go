@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ward-project/ward/audit"
+	"github.com/ward-project/ward/images"
 	"github.com/ward-project/ward/internal/fault"
 	"github.com/ward-project/ward/internal/fsx"
 	"github.com/ward-project/ward/sandbox"
@@ -153,5 +154,17 @@ func TestEndingWhatIsToStartAgainIsOnRecord(t *testing.T) {
 		if err != nil || n != 1 || !e.stopped(c.ID) {
 			t.Errorf("%d records of %s: %v", n, kind, err)
 		}
+	}
+}
+
+// An image must not fill the log, or keep the host busy, with probes.
+func TestImageCannotAskForManyProbes(t *testing.T) {
+	img := &images.Healthcheck{Test: []string{"CMD", "/bin/ok"}, Interval: time.Millisecond, StartInterval: time.Millisecond}
+	h, err := healthCheck(Request{}, img)
+	if err != nil || h.Interval < time.Second || h.StartInterval < time.Second {
+		t.Errorf("%+v %v", h, err)
+	}
+	if h, err := healthCheck(Request{Health: &HealthCheck{Interval: 50 * time.Millisecond}}, img); err != nil || h.Interval != 50*time.Millisecond {
+		t.Errorf("the request's own: %+v %v", h, err)
 	}
 }
