@@ -119,9 +119,11 @@ func ociCreate(plan sandbox.OCIPlan) error {
 	if err == nil {
 		return nil
 	}
-	if pid, perr := process.Pid(); process != nil && perr == nil {
-		_ = unix.Kill(pid, unix.SIGKILL)
-		_, _ = process.Wait() // its exit status says nothing after SIGKILL
+	if process != nil { // else not even made
+		if pid, perr := process.Pid(); perr == nil {
+			_ = unix.Kill(pid, unix.SIGKILL)
+			_, _ = process.Wait() // its exit status says nothing after SIGKILL
+		}
 	}
 	return errors.Join(ociError("", err), ct.Destroy())
 }

@@ -243,6 +243,22 @@ func TestFloor(t *testing.T) {
 	s.Gone(t)
 }
 
+// TestProcessThatCannotBeMade: what is wrong with the process is said, and the
+// container that was made for it is taken away again.
+func TestProcessThatCannotBeMade(t *testing.T) {
+	needs(t)
+	s := newSite(t, bash(t))
+	rlimit := func(spec map[string]any) {
+		spec["process"].(map[string]any)["rlimits"] = []any{map[string]any{"type": "RLIMIT_NOSUCH", "soft": 1, "hard": 1}}
+	}
+	s.expect(1, []string{"wrong rlimit value"}, "$W create -b %s c1", s.bundle("rlimit", rlimit, "/bin/true"))
+	s.expect(1, []string{"no such file"}, "$W create --pidfd-socket /nowhere/s -b %s c1", s.bundle("pidfd", nil, "/bin/true"))
+	// No state and no cgroup: the name is free.
+	s.expect(0, nil, "$W run -b %s c1", filepath.Join(s.Dir, "pidfd"))
+	s.settled()
+	s.Gone(t)
+}
+
 // TestHookEnvironment: a hook that names no environment gets none, and nobody
 // else's.
 func TestHookEnvironment(t *testing.T) {
