@@ -172,7 +172,7 @@ func execIDs(ctx context.Context, eng *engine.Engine, c engine.Container) (any, 
 // containerDetails is Docker's form of a container, with the sealed plan: the
 // plan is what holds, the rest is a view of it.
 func containerDetails(ctx context.Context, eng *engine.Engine, c engine.Container) (any, error) {
-	plan, encoded, err := eng.Plan(c)
+	plan, encoded, err := eng.PlanToShow(c)
 	if err != nil {
 		return nil, err
 	}
@@ -209,11 +209,11 @@ func containerDetails(ctx context.Context, eng *engine.Engine, c engine.Containe
 		"Config": map[string]any{
 			"Image": c.Image, "Hostname": plan.Hostname, "Cmd": c.Command, "Env": plan.Process.Env, "WorkingDir": plan.Process.Cwd,
 			"User": fmt.Sprintf("%d:%d", plan.Process.UID, plan.Process.GID), "Labels": c.Labels, "StopSignal": c.StopSignal,
-			"OpenStdin": plan.Process.Stdin, "Tty": false,
+			"OpenStdin": plan.Process.Stdin, "Tty": plan.Process.Terminal != nil,
 		},
 		"HostConfig": map[string]any{
 			"Memory": limits.Memory, "MemorySwap": limits.Memory + limits.Swap, "MemoryReservation": limits.Reservation, "PidsLimit": limits.PIDs,
-			"NanoCpus": limits.CPUQuota * 1_000_000_000 / int64(limits.CPUPeriod), "CpuQuota": limits.CPUQuota, "CpuPeriod": limits.CPUPeriod,
+			"NanoCpus": limits.CPUQuota * 1_000_000_000 / max(1, int64(limits.CPUPeriod)), "CpuQuota": limits.CPUQuota, "CpuPeriod": limits.CPUPeriod,
 			"CpuShares": limits.CPUShares, "CpusetCpus": limits.CPUSet, "CpusetMems": limits.MemSet, "BlkioWeight": limits.IOWeight,
 			"BlkioDevices": limits.IO, "ShmSize": limits.Shm, "OomScoreAdj": plan.Process.OOMScoreAdj, "OomKillDisable": false,
 			"Ulimits": ulimits(plan), "NetworkMode": plan.Network,

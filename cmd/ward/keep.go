@@ -107,7 +107,7 @@ func newKeep(a *app) *cobra.Command {
 			// It mostly sleeps: what starting up took goes back at once.
 			debug.SetGCPercent(50)
 			signal.Ignore(unix.SIGHUP, unix.SIGINT)
-			return a.withEngine(cmd.Context(), func(eng *engine.Engine) error {
+			err := a.withEngine(cmd.Context(), func(eng *engine.Engine) error {
 				c, err := eng.Find(cmd.Context(), args[0])
 				if err != nil {
 					return err
@@ -115,6 +115,14 @@ func newKeep(a *app) *cobra.Command {
 				debug.FreeOSMemory()
 				return eng.Keep(cmd.Context(), c.ID, eng.Probe)
 			})
+			if !errors.Is(err, engine.ErrReplaced) {
+				return err
+			}
+			exe, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			return unix.Exec(exe, os.Args, os.Environ())
 		},
 	}
 }

@@ -332,13 +332,3 @@ func (e *Engine) Outputs(c Container) ([]string, error) {
 	}
 	return out, nil
 }
-
-// Plan reads back the plan a container was launched with.
-func (e *Engine) Plan(c Container) (sandbox.Plan, []byte, error) {
-	b, err := os.ReadFile(filepath.Join(e.layout.container(c.ID), planFile))
-	if err != nil {
-		return sandbox.Plan{}, nil, fault.Wrap(fault.Internal, "containers.plan", err, "")
-	}
-	p, err := sandbox.DecodePlan(b)
-	return p, b, err
-}

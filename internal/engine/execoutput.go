@@ -93,5 +93,6 @@ func (e *Engine) Execs(ctx context.Context, c Container) ([]string, error) {
 		return nil, err
 	}
 	defer m.Close()
-	return m.Execs(ctx)
+	ids, err := m.Execs(ctx)
+	return ids, knows(err)
 }

@@ -267,6 +267,9 @@ func (e *Engine) startKept(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
+	if err := replaced(); err != nil {
+		return err
+	}
 	k := e.kept(c)
 	k.Restarts, k.Next = k.Restarts+1, time.Time{}
 	if err := e.say(id, k); err != nil {
@@ -281,4 +284,31 @@ func (e *Engine) startKept(ctx context.Context, id string) error {
 	default:
 		return err
 	}
+}
+
+// ErrReplaced is how a keeper ends when there is another program now under the
+// name it was started by: it has been upgraded, and the launcher beside it no
+// longer takes this one's plans. Whoever ran the keeper runs the new program.
+var ErrReplaced = errors.New("the program has been replaced")
+
+func replaced() error {
+	name, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	there, err := os.Stat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // being replaced at this moment, or gone: the start says so
+	}
+	if err != nil {
+		return err
+	}
+	running, err := os.Stat("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(there, running) {
+		return ErrReplaced
+	}
+	return nil
 }

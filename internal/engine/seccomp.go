@@ -92,5 +92,5 @@ func (e *Engine) Denied(ctx context.Context, c Container) ([]sandbox.DeniedSysca
 	if errors.Is(err, fault.NotFound) {
 		return nil, nil
 	}
-	return list, err
+	return list, knows(err)
 }
