@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -142,6 +143,8 @@ func (a *entrance) resolve(ctx context.Context) (err error) {
 	if a.plan.Run != a.c.Status.Run {
 		return fault.New(fault.Invalid, "container.state", "container "+a.c.Name+" is being started anew", "try again")
 	}
+	// What it may use by now, not what it was started with.
+	a.plan.Limits = a.c.Limits(a.plan)
 	a.img, err = a.e.resolveAgain(ctx, &a.c)
 	return err
 }
@@ -176,11 +179,7 @@ func (a *entrance) decide(ctx context.Context, in policy.Input) (policy.Decision
 	// What policy obliges containers to today cannot be applied to one that runs.
 	tight := tighten(a.plan, dec.Obligations())
 	tight.Process.Capabilities = a.plan.Process.Capabilities
-	now, err := tight.Encode()
-	if err != nil {
-		return policy.Decision{}, err
-	}
-	if sandbox.Digest(now) != sandbox.Digest(a.encoded) {
+	if !reflect.DeepEqual(tight, a.plan) {
 		return policy.Decision{}, fault.New(fault.Denied, "policy.obligations", "container "+a.c.Name+" runs with more than policy now allows it",
 			"start it again: ward restart "+a.c.Name)
 	}
