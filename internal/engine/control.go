@@ -15,6 +15,9 @@ import (
 	"github.com/ward-project/ward/sandbox"
 )
 
+// killWait bounds how long a SIGKILL is waited for, as Docker does.
+const killWait = 10 * time.Second
+
 // startWait bounds how long ending a container waits for its start.
 const startWait = 20 * time.Second
 
@@ -51,7 +54,16 @@ func (e *Engine) Signal(ctx context.Context, actor audit.Actor, c Container, sig
 	if !c.Running() {
 		return notRunning(c)
 	}
-	return e.signal(ctx, c, sig)
+	if err := e.signal(ctx, c, sig); err != nil || sig != syscall.SIGKILL {
+		return err
+	}
+	// Nothing can refuse it: whoever says kill and then rm means what is left.
+	wait, cancel := context.WithTimeout(ctx, killWait)
+	defer cancel()
+	if err := e.await(wait, c); err != nil && !errors.Is(err, fs.ErrNotExist) && wait.Err() == nil {
+		return err
+	}
+	return nil
 }
 
 // about is a record about a container, not about one of its runs.

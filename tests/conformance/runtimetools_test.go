@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"sync"
 	"testing"
 	"time"
@@ -183,6 +184,8 @@ func (v *validation) run(name, runtime string) tap {
 	cmd := exec.CommandContext(ctx, filepath.Join(v.bin, name))
 	cmd.Dir = v.dir
 	cmd.Env = append(slices.Clone(v.s.Env), "RUNTIME="+filepath.Join(v.dir, runtime), "TMPDIR="+filepath.Join(v.dir, "tmp"))
+	// What it mounts and forgets must not stay on the machine.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	cmd.WaitDelay = 2 * time.Second
 	out, _ := os.Create(filepath.Join(v.dir, name+"."+runtime+".out"))
 	errs, _ := os.Create(filepath.Join(v.dir, name+"."+runtime+".err"))
