@@ -22,16 +22,36 @@ func simple(a *app, verb sandbox.OCIVerb, short string) *cobra.Command {
 	}
 }
 
+// interfering is such a command that does something to the container, which
+// goes on record.
+func interfering(a *app, verb sandbox.OCIVerb, short string) *cobra.Command {
+	return &cobra.Command{
+		Use: string(verb) + " ID", Short: short, Args: exactly(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.interfere(cmd, sandbox.OCIRequest{Op: verb, ID: args[0]})
+		},
+	}
+}
+
+func (a *app) interfere(cmd *cobra.Command, req sandbox.OCIRequest) error {
+	g, err := a.gate()
+	if err != nil {
+		return err
+	}
+	req.Root = a.root
+	return g.Interfere(cmd.Context(), req, a.files())
+}
+
 func newState(a *app) *cobra.Command {
 	return simple(a, sandbox.OCIState, "print the state of a container")
 }
 
 func newPause(a *app) *cobra.Command {
-	return simple(a, sandbox.OCIPause, "suspend all processes of a container")
+	return interfering(a, sandbox.OCIPause, "suspend all processes of a container")
 }
 
 func newResume(a *app) *cobra.Command {
-	return simple(a, sandbox.OCIResume, "let the processes of a paused container go on")
+	return interfering(a, sandbox.OCIResume, "let the processes of a paused container go on")
 }
 
 func newKill(a *app) *cobra.Command {
@@ -47,7 +67,7 @@ func newKill(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.operate(cmd, sandbox.OCIRequest{Op: sandbox.OCIKill, ID: args[0], Signal: sig, All: all})
+			return a.interfere(cmd, sandbox.OCIRequest{Op: sandbox.OCIKill, ID: args[0], Signal: sig, All: all})
 		},
 	}
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "")

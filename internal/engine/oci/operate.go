@@ -42,6 +42,14 @@ func (g *Gate) Delete(ctx context.Context, root, id string, force bool, io sandb
 	if err := checkID(id); err != nil {
 		return err
 	}
+	if rec, err := load(root, id); force && err == nil {
+		// It may kill. Without force only what has ended goes, which is on record.
+		err = g.append(ctx, audit.Record{Type: audit.ContainerRemove, Run: rec.Run, Actor: g.c.Actor, Data: audit.ContainerEvent{
+			Container: rec.Run, Name: rec.ID, Image: audit.Image{Reference: rec.Image}}})
+		if err != nil {
+			return err
+		}
+	}
 	err := g.c.Launcher.Operate(ctx, sandbox.OCIRequest{Op: sandbox.OCIDelete, Root: root, ID: id, Force: force}, io)
 	if err != nil && !errors.Is(err, fault.NotFound) {
 		return err
@@ -55,6 +63,30 @@ func (g *Gate) Delete(ctx context.Context, root, id string, force bool, io sandb
 		return nil
 	}
 	return err
+}
+
+// Interfere signals, pauses or resumes a container, as req says. Who asks for
+// it is on record before it is done; whether there is such a container that
+// runs, the launcher says.
+func (g *Gate) Interfere(ctx context.Context, req sandbox.OCIRequest, io sandbox.OCIFiles) error {
+	if err := checkID(req.ID); err != nil {
+		return err
+	}
+	rec, err := load(req.Root, req.ID)
+	if err != nil {
+		return err
+	}
+	kind, known := map[sandbox.OCIVerb]audit.Type{sandbox.OCIKill: audit.ContainerSignal,
+		sandbox.OCIPause: audit.ContainerPause, sandbox.OCIResume: audit.ContainerUnpause}[req.Op]
+	if !known {
+		return fault.New(fault.Internal, "oci.verb", "there is no record for "+string(req.Op), "")
+	}
+	err = g.append(ctx, audit.Record{Type: kind, Run: rec.Run, Actor: g.c.Actor, Data: audit.ContainerEvent{
+		Container: rec.Run, Name: rec.ID, Image: audit.Image{Reference: rec.Image}, Signal: req.Signal}})
+	if err != nil {
+		return err
+	}
+	return g.c.Launcher.Operate(ctx, req, io)
 }
 
 // Update changes the limits of a container. What is asked for is on record
