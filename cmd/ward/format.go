@@ -7,6 +7,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"text/template"
+	"unicode"
 )
 
 // row is one line of a listing: what templates and JSON see.
@@ -99,8 +100,17 @@ func execute(w io.Writer, t *template.Template, v any) error {
 	if err := t.Execute(&b, v); err != nil {
 		return invalid("format", "the template does not fit: "+err.Error(), "--format json shows the fields")
 	}
-	_, err := fmt.Fprintln(w, b.String())
+	_, err := fmt.Fprintln(w, strings.Map(noControl, b.String()))
 	return err
+}
+
+// noControl takes away what drives a terminal and nothing else: programs read
+// what templates print.
+func noControl(r rune) rune {
+	if unicode.IsControl(r) && r != '\n' && r != '\t' {
+		return unicode.ReplacementChar
+	}
+	return r
 }
 
 func toJSON(v any) (string, error) {
