@@ -4,17 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
-	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
 	"github.com/ward-project/ward/audit"
 	"github.com/ward-project/ward/internal/engine"
-	"github.com/ward-project/ward/sandbox"
 )
 
 // withEngine runs fn with an open engine and closes the log after it.
@@ -46,169 +42,6 @@ func (a *app) each(cmd *cobra.Command, names []string, fn func(*engine.Engine, e
 		}
 		return nil
 	})
-}
-
-var psColumns = []column{
-	{"CONTAINER ID", "ID"}, {"IMAGE", "Image"}, {"COMMAND", "Command"}, {"CREATED", "RunningFor"},
-	{"STATUS", "Status"}, {"PORTS", "Ports"}, {"NAMES", "Names"},
-}
-
-func newPs(a *app) *cobra.Command {
-	var all, quiet, noTrunc, latest bool
-	var last int
-	var format string
-	var filters []string
-	cmd := &cobra.Command{
-		Use: "ps [OPTIONS]", Short: "List containers", Args: exactly(0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			keep, err := parseFilters(filters)
-			if err != nil {
-				return err
-			}
-			return a.withEngine(cmd.Context(), func(eng *engine.Engine) error {
-				cs, err := eng.List(cmd.Context())
-				if err != nil {
-					return err
-				}
-				slices.Reverse(cs) // newest first
-				if latest {
-					last = 1
-				}
-				var rows []row
-				for _, c := range cs {
-					if last > 0 && len(rows) == last {
-						break
-					}
-					if (all || last > 0 || keep.wantsState || c.Running()) && keep.match(c) {
-						rows = append(rows, psRow(c, noTrunc))
-					}
-				}
-				if quiet && format == "" {
-					format = "{{.ID}}"
-				}
-				return listing(cmd.OutOrStdout(), format, psColumns, rows)
-			})
-		},
-	}
-	fs := cmd.Flags()
-	fs.BoolVarP(&all, "all", "a", false, "also those that have ended")
-	fs.BoolVarP(&quiet, "quiet", "q", false, "ids only")
-	fs.BoolVar(&noTrunc, "no-trunc", false, "whole ids and commands")
-	fs.BoolVarP(&latest, "latest", "l", false, "the newest one")
-	fs.IntVarP(&last, "last", "n", -1, "the `n` newest")
-	fs.StringVar(&format, "format", "", "table, json, or a Go template")
-	fs.StringArrayVarP(&filters, "filter", "f", nil, "`key=value`: id, name, label, status, exited, ancestor")
-	return cmd
-}
-
-func psRow(c engine.Container, noTrunc bool) row {
-	id, command := c.ID, strings.Join(c.Command, " ")
-	if !noTrunc {
-		id = id[:12]
-		if r := []rune(command); len(r) > 20 {
-			command = string(r[:19]) + "…"
-		}
-	}
-	var labels []string
-	for k, v := range c.Labels {
-		labels = append(labels, k+"="+v)
-	}
-	slices.Sort(labels)
-	return row{
-		"ID": id, "Image": c.Image, "Command": strconv.Quote(command), "CreatedAt": c.Created.Format(time.RFC3339),
-		"RunningFor": units.HumanDuration(time.Since(c.Created)) + " ago", "State": state(c), "Status": status(c),
-		"Ports": "", "Names": c.Name, "Labels": strings.Join(labels, ","), "Networks": string(c.Network),
-	}
-}
-
-// restarting is Docker's word for a container that its keeper will start again.
-const restarting = "restarting"
-
-func state(c engine.Container) string {
-	switch {
-	case c.Status.Phase == "":
-		return string(sandbox.PhaseCreated)
-	case c.Status.Phase == sandbox.PhaseExited && !c.Kept.Next.IsZero() && c.Status.Exit != nil:
-		return restarting
-	case c.Paused():
-		return "paused"
-	}
-	return string(c.Status.Phase)
-}
-
-func status(c engine.Container) string {
-	switch c.Status.Phase {
-	case sandbox.PhaseRunning:
-		up := "Up " + units.HumanDuration(time.Since(c.Status.Started))
-		if c.Paused() {
-			return up + " (Paused)"
-		}
-		if h := c.Kept.Health; h == nil && c.Request.Health != nil || h != nil && h.Status == "starting" {
-			return up + " (health: starting)"
-		} else if h != nil {
-			return up + " (" + h.Status + ")"
-		}
-		return up
-	case sandbox.PhaseExited:
-		if state(c) == restarting {
-			return fmt.Sprintf("Restarting (%d) %s ago", c.Status.Exit.Code, units.HumanDuration(time.Since(c.Status.Finished)))
-		}
-		code := 0
-		if c.Status.Exit != nil {
-			code = c.Status.Exit.Code
-		}
-		return fmt.Sprintf("Exited (%d) %s ago", code, units.HumanDuration(time.Since(c.Status.Finished)))
-	default:
-		return "Created"
-	}
-}
-
-// filter is a parsed set of --filter: values of a key are alternatives, keys
-// must all match, as Docker's.
-type filter struct {
-	want       map[string][]string
-	wantsState bool
-}
-
-func parseFilters(specs []string) (filter, error) {
-	f := filter{want: map[string][]string{}}
-	for _, s := range specs {
-		k, v, ok := strings.Cut(s, "=")
-		if !ok || !slices.Contains([]string{"id", "name", "label", "status", "exited", "ancestor"}, k) {
-			return f, invalid("ps.filter", fmt.Sprintf("--filter %.64q is not there yet", s), "use id, name, label, status, exited or ancestor")
-		}
-		f.want[k] = append(f.want[k], v)
-		f.wantsState = f.wantsState || k == "status" || k == "exited"
-	}
-	return f, nil
-}
-
-func (f filter) match(c engine.Container) bool {
-	for key, values := range f.want {
-		if !slices.ContainsFunc(values, func(v string) bool { return matches(c, key, v) }) {
-			return false
-		}
-	}
-	return true
-}
-
-func matches(c engine.Container, key, v string) bool {
-	switch key {
-	case "id":
-		return strings.HasPrefix(c.ID, v)
-	case "name":
-		return strings.Contains(c.Name, v)
-	case "status":
-		return state(c) == v
-	case "ancestor":
-		return c.Image == v || c.Digest == v || c.ImageID == v
-	case "exited":
-		return c.Status.Exit != nil && strconv.Itoa(c.Status.Exit.Code) == v
-	default: // label
-		k, want, hasValue := strings.Cut(v, "=")
-		got, ok := c.Labels[k]
-		return ok && (!hasValue || got == want)
-	}
 }
 
 func newStop(a *app) *cobra.Command {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"text/template"
@@ -12,6 +13,30 @@ import (
 
 // row is one line of a listing: what templates and JSON see.
 type row map[string]any
+
+// labels are a row's: printed as Docker does, and looked up by .Label.
+type labels map[string]string
+
+// String lists them in order.
+func (l labels) String() string {
+	var all []string
+	for k, v := range l {
+		all = append(all, k+"="+v)
+	}
+	slices.Sort(all)
+	return strings.Join(all, ",")
+}
+
+// MarshalText makes them a string in JSON too.
+func (l labels) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
+// Label is one label's value, for templates; in a table's first line its name.
+func (r row) Label(key string) string {
+	if l, ok := r["Labels"].(labels); ok {
+		return l[key]
+	}
+	return key
+}
 
 // column is one column of the default table.
 type column struct{ header, key string }

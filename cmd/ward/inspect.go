@@ -20,15 +20,18 @@ import (
 
 func newInspect(a *app) *cobra.Command {
 	var format, kind string
+	var size bool
 	cmd := &cobra.Command{
 		Use: "inspect [OPTIONS] NAME|ID [NAME|ID...]", Short: "Print everything about containers or images, as JSON", Args: atLeast(1, "a NAME or ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			found := []any{}
-			var missing error
+			missing := false
 			for _, name := range args {
-				v, err := a.inspect(cmd, kind, name)
+				v, err := a.inspect(cmd, kind, name, size)
 				if errors.Is(err, fault.NotFound) {
-					missing = fault.New(fault.NotFound, "object.unknown", "No such object: "+name, "list them: ward ps -a, ward images")
+					// In Docker's words, which programs look for.
+					fmt.Fprintln(cmd.ErrOrStderr(), printable("Error: No such object: "+name))
+					missing = true
 					continue
 				}
 				if err != nil {
@@ -36,13 +39,20 @@ func newInspect(a *app) *cobra.Command {
 				}
 				found = append(found, v)
 			}
+			if missing && format != "" && len(found) == 0 {
+				return exitCode(1)
+			}
 			if err := printInspected(cmd, format, found); err != nil {
 				return err
 			}
-			return missing
+			if missing {
+				return exitCode(1)
+			}
+			return nil
 		},
 	}
 	cmd.Flags().StringVarP(&format, "format", "f", "", "json, or a Go template for each object")
+	cmd.Flags().BoolVarP(&size, "size", "s", false, "and how much a container has written: SizeRw, SizeRootFs")
 	cmd.Flags().StringVar(&kind, "type", "", "look only for a `container`, an image or a volume")
 	return cmd
 }
@@ -106,7 +116,7 @@ func plainNumbers(v any) any {
 	return v
 }
 
-func (a *app) inspect(cmd *cobra.Command, kind, name string) (any, error) {
+func (a *app) inspect(cmd *cobra.Command, kind, name string, size bool) (any, error) {
 	var out any
 	if kind == "" || kind == "container" {
 		err := a.withEngine(cmd.Context(), func(eng *engine.Engine) error {
@@ -114,7 +124,11 @@ func (a *app) inspect(cmd *cobra.Command, kind, name string) (any, error) {
 			if err != nil {
 				return err
 			}
-			out, err = containerDetails(cmd.Context(), eng, c)
+			details, err := containerDetails(cmd.Context(), eng, c)
+			if err == nil && size {
+				details["SizeRw"], details["SizeRootFs"], err = a.sizeOf(cmd.Context(), eng, c)
+			}
+			out = details
 			return err
 		})
 		if err == nil || kind != "" || !errors.Is(err, fault.NotFound) {
@@ -171,7 +185,7 @@ func execIDs(ctx context.Context, eng *engine.Engine, c engine.Container) (any, 
 
 // containerDetails is Docker's form of a container, with the sealed plan: the
 // plan is what holds, the rest is a view of it.
-func containerDetails(ctx context.Context, eng *engine.Engine, c engine.Container) (any, error) {
+func containerDetails(ctx context.Context, eng *engine.Engine, c engine.Container) (map[string]any, error) {
 	plan, encoded, err := eng.PlanToShow(c)
 	if err != nil {
 		return nil, err

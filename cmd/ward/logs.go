@@ -31,6 +31,7 @@ func newLogs(a *app) *cobra.Command {
 	fs := cmd.Flags()
 	fs.BoolVarP(&f.follow, "follow", "f", false, "go on until the container ends")
 	fs.BoolVarP(&f.timestamps, "timestamps", "t", false, "begin each line with its time")
+	fs.BoolVar(&f.details, "details", false, "begin each line with what its log driver keeps besides; ours keep nothing, as Docker's without options")
 	fs.StringVarP(&f.tail, "tail", "n", "all", "only the last `n` lines")
 	fs.StringVar(&f.since, "since", "", "output after this time (RFC 3339, or a duration ago)")
 	fs.StringVar(&f.until, "until", "", "output before this time (RFC 3339, or a duration ago)")
@@ -38,8 +39,8 @@ func newLogs(a *app) *cobra.Command {
 }
 
 type logFlags struct {
-	follow, timestamps bool
-	tail, since, until string
+	follow, timestamps, details bool
+	tail, since, until          string
 }
 
 func (f *logFlags) print(cmd *cobra.Command, eng *engine.Engine, c engine.Container) error {
@@ -70,7 +71,7 @@ func (f *logFlags) print(cmd *cobra.Command, eng *engine.Engine, c engine.Contai
 		}
 		skip = max(skip-n, 0)
 	}
-	w := &lineWriter{timestamps: f.timestamps, skip: skip}
+	w := &lineWriter{timestamps: f.timestamps, details: f.details, skip: skip}
 	for i, p := range paths {
 		// Only the last start's can grow.
 		if err := f.printOne(cmd, eng, c, p, i == len(paths)-1, w, since, until); err != nil {
@@ -149,7 +150,7 @@ func (f *logFlags) atEnd(ctx context.Context, eng *engine.Engine, c engine.Conta
 
 // lineWriter writes chunks exactly as they came, or line by line with times.
 type lineWriter struct {
-	timestamps bool
+	timestamps, details bool
 	// skip is how many lines to pass over first.
 	skip    int
 	midline bool
@@ -165,14 +166,21 @@ func (l *lineWriter) write(w io.Writer, c audit.Chunk) error {
 		data = data[i:]
 		l.skip--
 	}
-	if !l.timestamps {
+	if !l.timestamps && !l.details {
 		_, err := w.Write(data)
 		return err
 	}
 	for len(data) > 0 {
 		i := indexLine(data)
 		if !l.midline {
-			if _, err := fmt.Fprint(w, c.Time.UTC().Format(time.RFC3339Nano), " "); err != nil {
+			before := ""
+			if l.timestamps {
+				before = c.Time.UTC().Format(time.RFC3339Nano) + " "
+			}
+			if l.details {
+				before += " "
+			}
+			if _, err := io.WriteString(w, before); err != nil {
 				return err
 			}
 		}

@@ -18,7 +18,7 @@ type verb struct {
 func verbs() []verb {
 	return []verb{
 		{"run", newRun}, {"create", newCreate}, {"start", newStart}, {"restart", newRestart}, {"rename", newRename}, {"exec", newExec}, {"attach", newAttach}, {"cp", newCp}, {"keep", newKeep}, {"events", newEvents},
-		{"ps", newPs}, {"logs", newLogs}, {"stop", newStop}, {"kill", newKill}, {"wait", newWait},
+		{"ps", newPs}, {"port", newPort}, {"logs", newLogs}, {"stop", newStop}, {"kill", newKill}, {"wait", newWait},
 		{"pause", newPause}, {"unpause", newUnpause}, {"update", newUpdate}, {"stats", newStats}, {"top", newTop}, {"rm", newRm}, {"inspect", newInspect},
 		{"volume", newVolume}, {"container", newContainerGroup}, {"image", newImageGroup}, {"system", newSystemGroup}, {"diff", newDiff},
 		{"pull", newPull}, {"push", newPush}, {"images", newImages}, {"rmi", newRmi}, {"tag", newTag}, {"import", newImport},
