@@ -279,9 +279,13 @@ func (e *Engine) Find(ctx context.Context, ref string) (Container, error) {
 	if err != nil {
 		return Container{}, err
 	}
+	// An id before a name: nobody is found under another's id.
+	if i := slices.IndexFunc(all, func(c Container) bool { return c.ID == ref }); i >= 0 {
+		return all[i], nil
+	}
 	var hits []Container
 	for _, c := range all {
-		if c.ID == ref || c.Name == ref {
+		if c.Name == ref {
 			return c, nil
 		}
 		if ref != "" && strings.HasPrefix(c.ID, ref) {

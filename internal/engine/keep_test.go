@@ -168,3 +168,17 @@ func TestImageCannotAskForManyProbes(t *testing.T) {
 		t.Errorf("the request's own: %+v %v", h, err)
 	}
 }
+
+// Programs know containers by their ids; a name must not come before.
+func TestAnIDIsNobodysName(t *testing.T) {
+	e, _ := newEngine(t)
+	first, second := reserveOne(t, e, "first"), reserveOne(t, e, "second")
+	defer first.lock.Unlock()
+	defer second.lock.Unlock()
+	if err := e.Rename(t.Context(), audit.Caller(), first.container, second.container.ID); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := e.Find(t.Context(), second.container.ID); err != nil || c.ID != second.container.ID {
+		t.Errorf("found %s: %v", c.ID, err)
+	}
+}
