@@ -236,4 +236,3 @@ func (o *Output) close() error {
 	o.broken = ErrClosed
 	return o.f.Close()
 }
-

@@ -64,18 +64,6 @@ func TestCgroups(t *testing.T) {
 	cgroupPosture(t, p, proc)
 }
 
-func tasks(t *testing.T, pid int) (names []string) {
-	t.Helper()
-	es, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range es {
-		names = append(names, e.Name())
-	}
-	return names
-}
-
 func cgroupPosture(t *testing.T, p sandbox.Plan, proc *sandbox.Running) {
 	dirs := cgroupDirs(p.Run)
 	if len(dirs) == 0 {

@@ -72,9 +72,6 @@ func (m *monitor) copyStreams() {
 	}
 }
 
-// onlyWriter hides ReadFrom, which would splice without going through here.
-type onlyWriter struct{ io.Writer }
-
 // pipeEnd wraps this side of a pipe for the runtime's poller, which costs no
 // thread while nothing comes. The payload's side stays as it is.
 func pipeEnd(fd int, name string) *os.File {
