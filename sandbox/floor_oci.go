@@ -3,6 +3,7 @@ package sandbox
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -47,7 +48,7 @@ func (f Floor) CheckOCI(p OCIPlan) error {
 	if err := json.Unmarshal([]byte(p.Spec), &s); err != nil {
 		return fault.New(fault.Invalid, "oci.spec", "the specification cannot be read: "+err.Error(), "")
 	}
-	for _, check := range []func(OCIPlan, ociSpec) error{ociPID, ociPaths, ociCgroup} {
+	for _, check := range []func(OCIPlan, ociSpec) error{ociPID, ociMountNamespace, ociPaths, ociCgroup} {
 		if err := check(p, s); err != nil {
 			return err
 		}
@@ -93,6 +94,38 @@ func ociPID(p OCIPlan, s ociSpec) error {
 	}
 	return below("oci-pid-namespace", "the container has no PID namespace of its own, so that the kernel would not end it with its monitor",
 		`ask for one, or grant its caller "shared_pid" (docs/oci.md)`)
+}
+
+// ociMountNamespace: in the host's own, the container's mounts would be the
+// host's, and ward's directories a chroot away. One to join is its caller's
+// affair, but for that of this process.
+func ociMountNamespace(_ OCIPlan, s ociSpec) error {
+	refuse := func(cause string) error {
+		return below("oci-mount-namespace", "the container has no mount namespace of its own: "+cause, "ask for one")
+	}
+	if s.Linux != nil {
+		for _, n := range s.Linux.Namespaces {
+			if n.Type != "mount" {
+				continue
+			}
+			if n.Path == "" {
+				return nil
+			}
+			theirs, err := os.Stat(n.Path)
+			if err != nil {
+				return refuse(err.Error())
+			}
+			hosts, err := os.Stat("/proc/self/ns/mnt")
+			if err != nil {
+				return err
+			}
+			if os.SameFile(theirs, hosts) {
+				return refuse(fmt.Sprintf("%q is the host's", n.Path))
+			}
+			return nil
+		}
+	}
+	return refuse("it asks for none")
 }
 
 // ociPaths keeps ward's own directories (the log and its key, the policy, the

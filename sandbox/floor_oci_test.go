@@ -22,7 +22,7 @@ func TestOCIOptionsDoNotShowWard(t *testing.T) {
 	check := func(kind string, options ...string) error {
 		spec, err := json.Marshal(map[string]any{
 			"mounts": []map[string]any{{"destination": "/mnt", "type": kind, "source": kind, "options": options}},
-			"linux":  map[string]any{"namespaces": []map[string]string{{"type": "pid"}}},
+			"linux":  map[string]any{"namespaces": []map[string]string{{"type": "pid"}, {"type": "mount"}}},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -42,6 +42,36 @@ func TestOCIOptionsDoNotShowWard(t *testing.T) {
 		t.Error(err)
 	}
 	if err := check("tmpfs", "mode=755", "size=65536k", "nosuid"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestOCIMountNamespace: in the host's mount namespace all that is there is one
+// chroot away, and what the container mounts the host sees.
+func TestOCIMountNamespace(t *testing.T) {
+	dir := t.TempDir()
+	check := func(namespaces ...map[string]string) error {
+		spec, err := json.Marshal(map[string]any{"linux": map[string]any{"namespaces": namespaces}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return DefaultFloor().CheckOCI(OCIPlan{Op: OCICreate, Run: strings.Repeat("a", 64), ID: "c", StateDir: filepath.Join(dir, "state", "c"),
+			Bundle: dir, AuditDir: dir, Keep: []string{dir}, Spec: string(spec), SharedPID: true})
+	}
+	mount := func(path string) map[string]string { return map[string]string{"type": "mount", "path": path} }
+	link := filepath.Join(dir, "ns")
+	if err := os.Symlink("/proc/self/ns/mnt", link); err != nil {
+		t.Fatal(err)
+	}
+	for name, spec := range map[string][]map[string]string{
+		"none": nil, "another only": {{"type": "ipc"}}, "the host's": {mount("/proc/self/ns/mnt")}, "by a link": {mount(link)},
+		"not there": {mount(filepath.Join(dir, "nothing"))},
+	} {
+		if err := check(spec...); err == nil || !strings.Contains(err.Error(), "mount namespace") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := check(mount("")); err != nil {
 		t.Error(err)
 	}
 }
