@@ -27,6 +27,10 @@ func ociExec(plan sandbox.OCIPlan) error {
 	if err != nil {
 		return ociError("", err)
 	}
+	// What was loaded is of this run, or of one that has ended (Status).
+	if err := ociSameRun(plan); err != nil {
+		return err
+	}
 	status, err := ct.Status()
 	switch {
 	case err != nil:
@@ -60,6 +64,19 @@ func ociExec(plan sandbox.OCIPlan) error {
 		_ = process.Signal(unix.SIGKILL)
 		_, _ = process.Wait() // its exit status says nothing after SIGKILL
 		return ociError("", err)
+	}
+	return nil
+}
+
+// ociSameRun refuses to enter a container that has taken the place of the one
+// that the plan is for.
+func ociSameRun(plan sandbox.OCIPlan) error {
+	st, err := sandbox.ReadStatus(plan.StateDir)
+	if err != nil {
+		return err
+	}
+	if st.Run != plan.Run {
+		return fault.New(fault.Denied, "oci.run", "the container is another one than the process was allowed in", "try again: it was made anew meanwhile")
 	}
 	return nil
 }
