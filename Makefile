@@ -10,7 +10,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 GO ?= go
 
-# Both programs carry the same build name; the launcher refuses a plan that
+# All programs carry the same build name; the launcher refuses a plan that
 # was sealed by a gate of another build.
 BUILD := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 XFLAGS := -X github.com/ward-project/ward/sandbox.Build=$(BUILD)
@@ -31,7 +31,7 @@ STATIC_PROBE := printf 'int seccomp_api_get(void); int main(void) { return secco
 	| $${CC:-gcc} -static -o /dev/null -x c - -lseccomp 2>/dev/null
 
 .PHONY: build
-build: bin/ward bin/ward-oci bin/ward-launch ## build bin/ward, bin/ward-oci and bin/ward-launch
+build: bin/ward bin/ward-oci bin/ward-launch bin/ward-init ## build bin/ward, bin/ward-oci, bin/ward-launch and bin/ward-init
 
 # Go knows better than make what is out of date.
 .PHONY: FORCE
@@ -44,6 +44,11 @@ bin/ward: FORCE
 bin/ward-oci: FORCE
 	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w $(XFLAGS)" -o $@ ./cmd/ward-oci
+
+# Runs inside containers. The launcher looks for the build in the file.
+bin/ward-init: FORCE
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.mark=ward-init:$(BUILD):" -o $@ ./cmd/ward-init
 
 bin/ward-launch: FORCE
 	@mkdir -p bin
@@ -136,6 +141,7 @@ install: build ## install under DESTDIR and PREFIX (default /usr/local)
 	install -m 0755 bin/ward $(DESTDIR)$(PREFIX)/bin/ward
 	install -m 0755 bin/ward-oci $(DESTDIR)$(PREFIX)/bin/ward-oci
 	install -m 0755 bin/ward-launch $(DESTDIR)$(PREFIX)/libexec/ward/ward-launch
+	install -m 0755 bin/ward-init $(DESTDIR)$(PREFIX)/libexec/ward/ward-init
 
 .PHONY: clean
 clean: ## remove what was built

@@ -22,7 +22,7 @@ func TestAbsentFactsDeny(t *testing.T) {
 	free := []string{
 		"version", "point", "now", "actor", "actor.*", "image.host", "image.repo", "image.tag", "image.index", "image.id",
 		"image.platform", "image.os", "image.arch", "image.labels", "image.env", "image.user", "image.created_time",
-		"run.name", "run.hostname", "run.args", "run.env_names", "run.cwd", "run.user", "run.user.*", "run.read_only",
+		"run.name", "run.hostname", "run.args", "run.env_names", "run.cwd", "run.user", "run.user.*", "run.read_only", "run.init",
 		"run.labels", "run.readonly_paths", "run.seccomp.digest", "run.requested", "run.requested.*",
 		"host.kernel", "host.cgroup", "host.os", "host.arch", "host.rootless",
 		"oci", "oci.*", "exec", "exec.*", "exec.user.*", "cp", "cp.*", "attach", "attach.*",

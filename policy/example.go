@@ -26,7 +26,7 @@ const exampleInput = `{
     "name": "example", "hostname": "example",
     "args": ["/bin/app"], "env_names": ["PATH"], "cwd": "/",
     "user": {"uid": 1000, "gid": 1000, "groups": []},
-    "capabilities": [], "no_new_privs": true, "read_only": true,
+    "capabilities": [], "no_new_privs": true, "read_only": true, "init": false,
     "network": "none",
     "mounts": [{"type": "tmpfs", "source": "", "target": "/tmp", "read_only": false}],
     "limits": {

@@ -93,6 +93,8 @@ type Run struct {
 	NoNewPrivs   bool     `json:"no_new_privs"`
 	// ReadOnly says that the root file system is mounted read-only.
 	ReadOnly bool `json:"read_only"`
+	// Init says that ward's own init runs before the command.
+	Init bool `json:"init"`
 	// Network is "none" or "host".
 	Network string  `json:"network"`
 	Mounts  []Mount `json:"mounts"`

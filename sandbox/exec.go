@@ -101,6 +101,9 @@ func (f Floor) CheckExec(e ExecPlan, c Plan) error {
 	if e.Process.StdinOpen {
 		return below("exec", "input that outlives its client is nothing for a process with one client", "")
 	}
+	if e.Process.Init {
+		return below("exec", "an init is for a container's first process", "")
+	}
 	for _, name := range e.Process.Capabilities {
 		if !slices.Contains(c.Process.Capabilities, name) {
 			return below("capabilities", fmt.Sprintf("the container does not have %s", name), "start the container with it")

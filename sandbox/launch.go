@@ -42,6 +42,10 @@ const (
 	FDMonitor = FDLock
 )
 
+// InitName is the program that runs first in a container with Process.Init. It
+// is beside the launcher, and of its build.
+const InitName = "ward-init"
+
 // Launcher starts containers through the ward-launch program. It is safe for
 // concurrent use.
 type Launcher struct{ path string }

@@ -78,6 +78,9 @@ type Process struct {
 	// StdinOpen keeps its input open when that of a client has ended, for the
 	// next client. On a terminal it always stays open.
 	StdinOpen bool `json:"stdin_open,omitempty"`
+	// Init puts ward's own small init before the payload, as the container's
+	// first process.
+	Init bool `json:"init,omitempty"`
 	// Terminal is what the payload gets in place of three pipes; nil is none.
 	Terminal *Terminal `json:"terminal,omitempty"`
 }

@@ -231,7 +231,7 @@ func containerDetails(ctx context.Context, eng *engine.Engine, c engine.Containe
 			"CpuShares": limits.CPUShares, "CpusetCpus": limits.CPUSet, "CpusetMems": limits.MemSet, "BlkioWeight": limits.IOWeight,
 			"BlkioDevices": limits.IO, "ShmSize": limits.Shm, "OomScoreAdj": plan.Process.OOMScoreAdj, "OomKillDisable": false,
 			"Ulimits": ulimits(plan), "NetworkMode": plan.Network,
-			"CapAdd": plan.Process.Capabilities, "ReadonlyRootfs": !plan.Root.Writable, "AutoRemove": c.Remove,
+			"CapAdd": plan.Process.Capabilities, "ReadonlyRootfs": !plan.Root.Writable, "AutoRemove": c.Remove, "Init": plan.Process.Init,
 			"RestartPolicy": map[string]any{"Name": c.Request.Restart.String(), "MaximumRetryCount": c.Request.Restart.Max},
 			"MaskedPaths":   plan.MaskedPaths, "ReadonlyPaths": plan.ReadonlyPaths,
 		},

@@ -24,7 +24,7 @@ type runFlags struct {
 	name, hostname, user, workdir, entrypoint, network, pull, stopSignal string
 	env, envFiles, labels                                                []string
 	capAdd, capDrop, securityOpt                                         []string
-	readOnly, interactive, detach, remove                                bool
+	readOnly, init, interactive, detach, remove                          bool
 	host                                                                 hostFlags
 	keep                                                                 keepFlags
 	streams                                                              attachFlags
@@ -53,6 +53,7 @@ func (f *runFlags) register(cmd *cobra.Command) {
 	fs.StringArrayVar(&f.capDrop, "cap-drop", nil, "give up a capability")
 	fs.StringArrayVar(&f.securityOpt, "security-opt", nil, "no-new-privileges, seccomp=default, or seccomp=`FILE` in Docker's form")
 	fs.BoolVar(&f.readOnly, "read-only", true, "read-only root file system; =false asks for a writable one")
+	fs.BoolVar(&f.init, "init", false, "run a small init first, which passes signals on and collects orphaned processes")
 	fs.BoolVarP(&f.interactive, "interactive", "i", false, "pass standard input on")
 	fs.BoolVarP(&f.detach, "detach", "d", false, "run in the background and print the id")
 	fs.BoolVar(&f.remove, "rm", false, "remove the container when it has ended")
@@ -68,7 +69,7 @@ func (f *runFlags) request(fs *pflag.FlagSet, args []string) (engine.Request, er
 		Actor: audit.Caller(), Image: args[0], Args: args[1:], Pull: engine.PullPolicy(f.pull),
 		Name: f.name, Hostname: f.hostname, User: f.user, WorkingDir: f.workdir, StopSignal: f.stopSignal,
 		CapAdd: f.capAdd, CapDrop: f.capDrop, Writable: !f.readOnly,
-		Network: sandbox.Network(f.network), Stdin: f.interactive, Remove: f.remove, Detached: f.detach,
+		Network: sandbox.Network(f.network), Stdin: f.interactive, Init: f.init, Remove: f.remove, Detached: f.detach,
 	}
 	if fs.Changed("entrypoint") {
 		req.Entrypoint = []string{}

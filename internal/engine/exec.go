@@ -193,6 +193,7 @@ func (e *Engine) draftExec(ctx context.Context, req ExecRequest, a *entrance) (s
 	}
 	proc := a.plan.Process
 	proc.Args, proc.Stdin, proc.StdinOpen, proc.Terminal = req.Args, req.Stdin, false, req.Terminal
+	proc.Init = false // the container's first process collects this one's orphans too
 	if req.WorkingDir != "" {
 		if !path.IsAbs(req.WorkingDir) {
 			return sandbox.Process{}, fault.New(fault.Invalid, "exec.cwd", fmt.Sprintf("working directory %.255q is not absolute", req.WorkingDir), "give --workdir an absolute path")

@@ -31,6 +31,7 @@ func inputFor(req Request, img images.Image, ev verify.Evidence, p sandbox.Plan)
 			Name: p.Name, Hostname: p.Hostname, Args: p.Process.Args, EnvNames: envNames(p.Process.Env), Cwd: p.Process.Cwd,
 			User:         policy.User{UID: p.Process.UID, GID: p.Process.GID, Groups: p.Process.Groups},
 			Capabilities: p.Process.Capabilities, NoNewPrivs: p.Process.NoNewPrivs, ReadOnly: !p.Root.Writable,
+			Init:    p.Process.Init,
 			Network: string(p.Network), Seccomp: policy.Seccomp{Profile: p.Seccomp.Profile, Digest: p.Seccomp.Digest,
 				Narrows: p.Seccomp.Digest != "" && len(p.Seccomp.Beyond) == 0, Extra: p.Seccomp.Beyond},
 			Limits:      policyLimits(p),

@@ -95,6 +95,8 @@ type Request struct {
 	StdinOpen bool `json:",omitempty"`
 	// Terminal gives it a terminal of this size in place of pipes.
 	Terminal *sandbox.Terminal `json:",omitempty"`
+	// Init starts ward's own init before the command.
+	Init bool `json:",omitempty"`
 	// Remove forgets the container when it has ended. Its records stay.
 	Remove bool
 	// Detached runs have no standard streams of the caller's.

@@ -78,7 +78,7 @@ func (e *Engine) draft(ctx context.Context, req Request, img images.Image, id, r
 			Args: args, Env: environment(req, img, host, who.home), Cwd: path.Clean(cmp.Or(req.WorkingDir, img.Config.WorkingDir, "/")),
 			UID: who.uid, GID: who.gid, Groups: who.groups,
 			Capabilities: caps, NoNewPrivs: !req.AllowNewPrivs, Stdin: req.Stdin, StdinOpen: req.StdinOpen, Terminal: req.Terminal,
-			Rlimits: perProcess, OOMScoreAdj: req.OOMScoreAdj,
+			Init: req.Init, Rlimits: perProcess, OOMScoreAdj: req.OOMScoreAdj,
 		},
 		Root:          sandbox.Root{Writable: req.Writable},
 		Mounts:        req.Mounts,

@@ -46,7 +46,7 @@ func prepare(p sandbox.Plan, s *scratch, io *pipes) (*container, error) {
 	if err := cgroupTree(p, s); err != nil {
 		return nil, errors.Join(err, ct.Destroy())
 	}
-	st, err := newStage(p.Seccomp)
+	st, err := newStage(p.Process, p.Seccomp)
 	if err != nil {
 		return nil, errors.Join(err, ct.Destroy())
 	}

@@ -190,7 +190,7 @@ func startExec(ct *libcontainer.Container, plan sandbox.ExecPlan, io *pipes) (*l
 	if err != nil {
 		return nil, nil, err
 	}
-	st, err := newStage(plan.Seccomp)
+	st, err := newStage(plan.Process, plan.Seccomp)
 	if err != nil {
 		return nil, nil, err
 	}

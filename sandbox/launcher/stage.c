@@ -73,10 +73,10 @@ INLINE long call(long nr, long a, long b, long c, long d, long e, long f)
 #endif
 
 // The descriptors the stage is started with, as stage.go passes them.
-enum { EXECUTED = 3, SELF = 4, SETTINGS = 5, GATE = 6 };
+enum { EXECUTED = 3, SELF = 4, SETTINGS = 5, GATE = 6, INIT = 7 };
 
 // Where it failed, as stage.go names it.
-enum { STEP_SETTINGS = 1, STEP_FILTER, STEP_GATE, STEP_LOOKUP, STEP_EXEC };
+enum { STEP_SETTINGS = 1, STEP_FILTER, STEP_GATE, STEP_LOOKUP, STEP_EXEC, STEP_INIT };
 
 // settings is the head of the settings file; offsets are from its start.
 struct settings {
@@ -84,6 +84,9 @@ struct settings {
 	unsigned int filter_offset;  // struct sock_filter[filter_length]
 	unsigned int filter_length;
 	unsigned int filter_flags;   // of seccomp(2)
+	// init says that the first three arguments are an init's: where it is (the
+	// descriptor INIT, by name), and two of its own; the payload's follow.
+	unsigned int init;
 };
 
 INLINE __attribute__((noreturn)) void fail(int step, long err)
@@ -169,7 +172,18 @@ STAGE static __attribute__((noreturn)) void ward_stage_main(long *sp)
 		if (err)
 			fail(STEP_SETTINGS, err);
 	}
-	program = lookup(argv[0], env, buf, sizeof buf);
+	if (s->init) {
+		if (sp[0] < 5)
+			fail(STEP_SETTINGS, -22);
+		err = call(SYS_fcntl, INIT, F_SETFD, 1, 0, 0, 0);
+		if (err)
+			fail(STEP_SETTINGS, err);
+	}
+	// With an init too: said here, a payload that is not there is told from one
+	// that has ended with a code of its own.
+	program = lookup(argv[s->init ? 3 : 0], env, buf, sizeof buf);
+	if (s->init)
+		program = *argv++;
 
 	struct sock_fprog filter = {
 		.len = s->filter_length,
@@ -186,5 +200,5 @@ STAGE static __attribute__((noreturn)) void ward_stage_main(long *sp)
 	if (err != 1)
 		fail(STEP_GATE, err);
 	err = call(SYS_execve, (long)program, (long)argv, (long)env, 0, 0, 0);
-	fail(STEP_EXEC, err);
+	fail(s->init ? STEP_INIT : STEP_EXEC, err);
 }

@@ -36,6 +36,8 @@ import (
 // the monitor, to which fromExec says how the payload's execve went.
 type stage struct {
 	program, settings *os.File
+	// init is executed in the payload's place, and starts it; nil if nobody asked.
+	init *os.File
 	// executed is open in the container until the payload's execve succeeds;
 	// over it init or the stage say why it did not. fromExec is our end.
 	executed, fromExec *os.File
@@ -50,16 +52,17 @@ const (
 	stageProgram
 	stageSettings
 	stageGate
+	stageInit
 	stageFirst = stageExecuted
-	stageLast  = stageGate
+	stageLast  = stageInit
 )
 
 // stageTimeout bounds how long the stage may take to lock itself in.
 const stageTimeout = 20 * time.Second
 
-func newStage(want sandbox.Seccomp) (*stage, error) {
+func newStage(p sandbox.Process, want sandbox.Seccomp) (*stage, error) {
 	st := &stage{}
-	err := st.open(want)
+	err := st.open(p, want)
 	if err != nil {
 		st.close()
 		return nil, fmt.Errorf("stage: %w", err)
@@ -67,7 +70,7 @@ func newStage(want sandbox.Seccomp) (*stage, error) {
 	return st, nil
 }
 
-func (st *stage) open(want sandbox.Seccomp) error {
+func (st *stage) open(p sandbox.Process, want sandbox.Seccomp) error {
 	filter, err := filterOf(want)
 	if err != nil {
 		return err
@@ -79,8 +82,13 @@ func (st *stage) open(want sandbox.Seccomp) error {
 	if st.program, err = executableFile(); err != nil {
 		return err
 	}
-	if st.settings, err = sealedFile("ward-settings", settings(program)); err != nil {
+	if st.settings, err = sealedFile("ward-settings", settings(program, p.Init)); err != nil {
 		return err
+	}
+	if p.Init {
+		if st.init, err = initProgram(); err != nil {
+			return err
+		}
 	}
 	if st.fromExec, st.executed, err = os.Pipe(); err != nil {
 		return fmt.Errorf("pipe: %w", err)
@@ -95,14 +103,19 @@ func (st *stage) open(want sandbox.Seccomp) error {
 
 // outfit makes p, whose Args are the payload's, start by way of the stage.
 func (st *stage) outfit(p *libcontainer.Process) {
-	p.Args = append([]string{"/proc/self/fd/" + strconv.Itoa(stageProgram)}, p.Args...)
+	first := []string{"/proc/self/fd/" + strconv.Itoa(stageProgram)}
 	p.ExtraFiles = []*os.File{st.executed, st.program, st.settings, st.theirGate}
+	if st.init != nil {
+		first = append(first, "/proc/self/fd/"+strconv.Itoa(stageInit), sandbox.InitName, "--")
+		p.ExtraFiles = append(p.ExtraFiles, st.init)
+	}
+	p.Args = append(first, p.Args...)
 }
 
 // started closes what only the container may hold: without it no end of file
 // would ever be seen.
 func (st *stage) started() {
-	closeFiles([]*os.File{st.executed, st.program, st.settings, st.theirGate})
+	closeFiles([]*os.File{st.executed, st.program, st.settings, st.theirGate, st.init})
 }
 
 func (st *stage) close() {
@@ -152,6 +165,7 @@ const (
 	stepGate
 	stepLookup
 	stepExec
+	stepInit
 )
 
 // stageError tells what came over the wire of an execve that did not succeed.
@@ -166,6 +180,9 @@ func stageError(arg0 string, said []byte) error {
 		return execError(arg0, "executable file not found in $PATH")
 	case stepExec:
 		return execError(arg0, err.Error())
+	case stepInit:
+		return fault.New(fault.Unavailable, "launch.init", "execute "+sandbox.InitName+": "+err.Error(),
+			"run it without --init; if the memory limit is very small, raise it with --memory")
 	case stepFilter:
 		return fault.New(fault.Unavailable, "launch.seccomp", "install the system-call filter: "+err.Error(),
 			"ward needs Linux 5.19 or newer with CONFIG_SECCOMP_FILTER")
@@ -227,10 +244,14 @@ func staged() error {
 const filterFlags = unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 
 // settings lays out struct settings of stage.c and what it points to.
-func settings(program []byte) []byte {
-	const head = 16
+func settings(program []byte, init bool) []byte {
+	const head = 24 // a filter's instructions are of eight bytes
+	first := 0
+	if init {
+		first = 1
+	}
 	var b []byte
-	for _, v := range []int{head + len(program), head, len(program) / 8, filterFlags} {
+	for _, v := range []int{head + len(program), head, len(program) / 8, filterFlags, first, 0} {
 		b = binary.LittleEndian.AppendUint32(b, uint32(v))
 	}
 	return append(b, program...)

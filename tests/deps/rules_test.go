@@ -41,10 +41,12 @@ var mayImport = map[string][]string{
 		"images", "verify", "policy", "sandbox", "sandbox/profile", "audit", "audit/receipt",
 		"internal/network", "internal/volume", "internal/fault", "internal/fsx",
 	},
-	"internal/api":    {"internal/engine", "internal/fault"},
-	"cmd/ward":        everything,
-	"cmd/ward-oci":    everything,
-	"cmd/ward-build":  everything,
+	"internal/api":   {"internal/engine", "internal/fault"},
+	"cmd/ward":       everything,
+	"cmd/ward-oci":   everything,
+	"cmd/ward-build": everything,
+	// It runs inside containers and knows nothing of ward.
+	"cmd/ward-init":   {},
 	"cmd/ward-launch": {"sandbox", "sandbox/profile", "sandbox/launcher", "audit", "audit/receipt", "internal/fault", "internal/fsx"},
 	// tests look from outside; they run the programs, they do not link them.
 	"tests": append([]string{"sandbox/launcher"}, everything...),
@@ -95,6 +97,11 @@ var mayNotLink = map[string][]string{
 		"github.com/opencontainers/runc/", "github.com/opencontainers/cgroups/", "github.com/seccomp/",
 		"runtime/cgo", module + "/sandbox/launcher",
 	},
+	"cmd/ward-init": {
+		// Every container with --init pays for it, in memory and in start time.
+		"net", "net/", "crypto/", "archive/", "compress/", "encoding/json", "encoding/gob", "text/template", "html/", "log/", "regexp", "runtime/cgo",
+		module + "/sandbox", module + "/sandbox/", module + "/internal/", module + "/images", module + "/verify", module + "/policy", module + "/audit",
+	},
 }
 
 // programs maps each program to how it is built.
@@ -102,13 +109,14 @@ var programs = map[string]struct{ tags, cgo string }{
 	"cmd/ward":        {"", "0"},
 	"cmd/ward-oci":    {"", "0"},
 	"cmd/ward-launch": {"seccomp,netgo,osusergo", "1"},
+	"cmd/ward-init":   {"", "0"},
 }
 
 // mustExist are the packages of the map that are built today; that one goes
 // missing is a finding, not a reason to check less.
 var mustExist = []string{
 	"images", "verify", "policy", "sandbox", "sandbox/profile", "sandbox/launcher", "audit", "audit/receipt",
-	"internal/engine", "internal/fault", "internal/fsx", "cmd/ward", "cmd/ward-oci", "cmd/ward-launch",
+	"internal/engine", "internal/fault", "internal/fsx", "cmd/ward", "cmd/ward-oci", "cmd/ward-launch", "cmd/ward-init",
 }
 
 // maxLines is the length at which a source file has become two.

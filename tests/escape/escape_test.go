@@ -83,7 +83,7 @@ func (d *decoy) untouched(t *testing.T) {
 func programs(t *testing.T) string {
 	t.Helper()
 	var b strings.Builder
-	for _, p := range []string{"ward", "ward-launch"} {
+	for _, p := range []string{"ward", "ward-launch", "ward-init"} {
 		body, err := os.ReadFile(filepath.Join(lab.Bin(), p))
 		if err != nil {
 			t.Fatal(err)

@@ -34,7 +34,7 @@ func Main(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	if err := Build(dir, "lab-"+filepath.Base(dir), "ward", "ward-oci", "ward-launch"); err != nil {
+	if err := Build(dir, "lab-"+filepath.Base(dir), "ward", "ward-oci", "ward-launch", "ward-init"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -53,8 +53,12 @@ func Build(dir, name string, programs ...string) error {
 		if prog == "ward-launch" {
 			cgo, tags, ld = "1", "seccomp netgo osusergo", ld+static()
 		}
+		set := "github.com/ward-project/ward/sandbox.Build=" + name
+		if prog == "ward-init" {
+			set = "main.mark=ward-init:" + name + ":"
+		}
 		cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-tags", tags,
-			"-ldflags", ld+" -X github.com/ward-project/ward/sandbox.Build="+name,
+			"-ldflags", ld+" -X "+set,
 			"-o", filepath.Join(dir, prog), "./cmd/"+prog)
 		cmd.Dir = sourceRoot()
 		cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
