@@ -80,7 +80,7 @@ func TestOrphans(t *testing.T) {
 func TestSignalsReachThePayload(t *testing.T) {
 	for _, s := range []unix.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGPIPE,
 		unix.SIGALRM, unix.SIGWINCH, unix.SIGTSTP, unix.SIGABRT, unix.SIGSEGV, 40} {
-		cmd := initTo("--", "bash", "-c", fmt.Sprintf("trap 'exit 55' %d; echo ready; while :; do sleep 0.02; done", int(s)))
+		cmd := initTo("--", "bash", "-c", fmt.Sprintf("trap 'exit 55' %d; echo ready; for i in {1..2000}; do sleep 0.02; done", int(s)))
 		out, err := cmd.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)
