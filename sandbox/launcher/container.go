@@ -46,7 +46,11 @@ func prepare(p sandbox.Plan, s *scratch, io *pipes) (*container, error) {
 	if err := cgroupTree(p, s); err != nil {
 		return nil, errors.Join(err, ct.Destroy())
 	}
-	st, err := newStage(p.Process, p.Seccomp)
+	scoped, err := landlockScopes(config)
+	if err != nil {
+		return nil, errors.Join(err, ct.Destroy())
+	}
+	st, err := newStage(p.Process, p.Seccomp, scoped)
 	if err != nil {
 		return nil, errors.Join(err, ct.Destroy())
 	}

@@ -190,7 +190,12 @@ func startExec(ct *libcontainer.Container, plan sandbox.ExecPlan, io *pipes) (*l
 	if err != nil {
 		return nil, nil, err
 	}
-	st, err := newStage(plan.Process, plan.Seccomp)
+	config := ct.Config()
+	scoped, err := landlockScopes(&config)
+	if err != nil {
+		return nil, nil, err
+	}
+	st, err := newStage(plan.Process, plan.Seccomp, scoped)
 	if err != nil {
 		return nil, nil, err
 	}

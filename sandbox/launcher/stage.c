@@ -15,7 +15,6 @@
 #include <linux/fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <linux/landlock.h>
 #include <stddef.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -76,7 +75,7 @@ INLINE long call(long nr, long a, long b, long c, long d, long e, long f)
 enum { EXECUTED = 3, SELF = 4, SETTINGS = 5, GATE = 6, INIT = 7 };
 
 // Where it failed, as stage.go names it.
-enum { STEP_SETTINGS = 1, STEP_FILTER, STEP_GATE, STEP_LOOKUP, STEP_EXEC, STEP_INIT };
+enum { STEP_SETTINGS = 1, STEP_FILTER, STEP_GATE, STEP_LOOKUP, STEP_EXEC, STEP_INIT, STEP_LANDLOCK };
 
 // settings is the head of the settings file; offsets are from its start.
 struct settings {
@@ -87,6 +86,7 @@ struct settings {
 	// init says that the first three arguments are an init's: where it is (the
 	// descriptor INIT, by name), and two of its own; the payload's follow.
 	unsigned int init;
+	unsigned long scoped;        // of landlock_create_ruleset(2), or 0: none of it
 };
 
 INLINE __attribute__((noreturn)) void fail(int step, long err)
@@ -98,6 +98,24 @@ INLINE __attribute__((noreturn)) void fail(int step, long err)
 	call(SYS_write, EXECUTED, (long)said, sizeof said, 0, 0, 0);
 	for (;;)
 		call(SYS_exit_group, 127, 0, 0, 0, 0, 0);
+}
+
+// domain shuts this process and all that come from it off from what is scoped.
+INLINE void domain(unsigned long scoped)
+{
+	// struct landlock_ruleset_attr, of which older headers know only a part.
+	volatile struct {
+		unsigned long fs, net, scoped;
+	} attr;
+	attr.fs = attr.net = 0;
+	attr.scoped = scoped;
+	long ruleset = call(SYS_landlock_create_ruleset, (long)&attr, sizeof attr, 0, 0, 0, 0);
+	if (ruleset < 0)
+		fail(STEP_LANDLOCK, ruleset);
+	long err = call(SYS_landlock_restrict_self, ruleset, 0, 0, 0, 0, 0);
+	if (err)
+		fail(STEP_LANDLOCK, err);
+	call(SYS_close, ruleset, 0, 0, 0, 0, 0);
 }
 
 // executable returns 0 if path is a file to execute, else why not.
@@ -184,6 +202,8 @@ STAGE static __attribute__((noreturn)) void ward_stage_main(long *sp)
 	program = lookup(argv[s->init ? 3 : 0], env, buf, sizeof buf);
 	if (s->init)
 		program = *argv++;
+	if (s->scoped)
+		domain(s->scoped);
 
 	struct sock_fprog filter = {
 		.len = s->filter_length,

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -52,5 +53,13 @@ func TestElf(t *testing.T) {
 	}
 	if _, err := f.Read(make([]byte, 1)); err == nil {
 		t.Error("the program can be read by its descriptor")
+	}
+}
+
+// TestLandlockFails: what the kernel does not take ends the stage, and is said.
+func TestLandlockFails(t *testing.T) {
+	err := stageError("x", []byte{0, stepLandlock, 0, 0, 22, 0, 0, 0})
+	if err == nil || !strings.Contains(err.Error(), "invalid argument") {
+		t.Errorf("%v", err)
 	}
 }
