@@ -5,6 +5,7 @@ import (
 	"runtime"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/ward-project/ward/internal/engine"
 	"github.com/ward-project/ward/policy"
@@ -58,12 +59,12 @@ func newInfo(a *app) *cobra.Command {
 				"ContainersRunning": states["running"], "ContainersStopped": states["exited"], "Images": len(imgs),
 				"Driver": "overlay", "CgroupVersion": h.Cgroup, "KernelVersion": h.Kernel, "OSType": h.OS, "Architecture": h.Arch,
 				"NCPU": h.CPUs, "MemTotal": h.Memory, "DockerRootDir": l.Lib, "TrustDir": l.Trust(), "PolicyDir": l.Policy(),
-				"AuditDir": l.Audit(), "PolicyLevel": p.Level(), "PolicyRevision": p.Revision(), "Rootless": h.Rootless,
+				"AuditDir": l.Audit(), "PolicyLevel": p.Level(), "PolicyRevision": p.Revision(), "Rootless": h.Rootless, "LandlockABI": landlockABI(),
 			}
 			if format != "" {
 				return listing(cmd.OutOrStdout(), format, nil, []row{info})
 			}
-			for _, k := range []string{"ServerVersion", "Containers", "ContainersRunning", "ContainersStopped", "Images", "Driver", "CgroupVersion",
+			for _, k := range []string{"ServerVersion", "Containers", "ContainersRunning", "ContainersStopped", "Images", "Driver", "CgroupVersion", "LandlockABI",
 				"KernelVersion", "OSType", "Architecture", "NCPU", "MemTotal", "DockerRootDir", "AuditDir", "TrustDir", "PolicyDir", "PolicyLevel", "PolicyRevision"} {
 				if err := say(cmd, fmt.Sprintf("%-18s %v", k+":", info[k])); err != nil {
 					return err
@@ -74,4 +75,15 @@ func newInfo(a *app) *cobra.Command {
 	}
 	cmd.Flags().StringVarP(&format, "format", "f", "", "json, or a Go template")
 	return cmd
+}
+
+// landlockABI is the version of Landlock that this kernel offers, 0 for none
+// (landlock_create_ruleset(2)). Below 6 nothing keeps a container on the host's
+// network from the host's abstract sockets.
+func landlockABI() int {
+	abi, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
+	if errno != 0 {
+		return 0
+	}
+	return int(abi)
 }
