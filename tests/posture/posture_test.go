@@ -17,6 +17,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -28,7 +29,24 @@ func TestMain(m *testing.M) {
 	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		panic(err)
 	}
+	defaultSignals()
 	os.Exit(lab.Main(m))
+}
+
+// defaultSignals undoes what this program's starter had it ignore: our own
+// programs that are plain Go inherit it, and the table does not know it.
+func defaultSignals() {
+	var ignored struct {
+		handler, flags, restorer uintptr
+		mask                     uint64
+	}
+	for sig := uintptr(32); sig <= 64; sig++ { // the others Go's runtime looks after
+		var now = ignored
+		_, _, e := unix.RawSyscall6(unix.SYS_RT_SIGACTION, sig, 0, uintptr(unsafe.Pointer(&now)), 8, 0, 0)
+		if e == 0 && now.handler == 1 {
+			unix.RawSyscall6(unix.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(&ignored)), 0, 8, 0, 0)
+		}
+	}
 }
 
 const image = "demo/busybox:1"

@@ -285,7 +285,7 @@ const foreground = gate + `
 cmdline: ward run --name fg demo/busybox:1 sleep 2005
 environ: caller
 link/cwd: WORK
-status/SigIgn: caller
+status/SigIgn: *
 fd/null r: 1
 fd/pipe w: 2
 fd/socket: 1
