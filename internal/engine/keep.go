@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -279,11 +280,24 @@ func (e *Engine) startKept(ctx context.Context, id string) error {
 	switch {
 	case err == nil:
 		return started.Process.Release()
-	case errors.Is(err, fault.Unavailable), e.stopped(id):
+	case !final(err), e.stopped(id):
 		return nil // on record; tried again after the next pause, or stopped meanwhile
 	default:
-		return err
+		// For good, until somebody starts it: the next keeper would only ask,
+		// and be refused, again.
+		return errors.Join(err, e.markStopped(id))
 	}
+}
+
+// final reports whether asking once more would get the same answer: the gate
+// has said no to what was asked. What was out of reach, broke on the way, or
+// met somebody faster is another matter.
+func final(err error) bool {
+	f := fault.As(err)
+	if f.Rule == "container.state" || f.Rule == "container.unknown" {
+		return false
+	}
+	return slices.ContainsFunc([]error{fault.Denied, fault.Unverified, fault.Invalid, fault.NotFound}, func(c error) bool { return errors.Is(err, c) })
 }
 
 // ErrReplaced is how a keeper ends when there is another program now under the
