@@ -18,18 +18,36 @@ const MaxPlan = 1 << 20
 // fields in the order of their declaration and empty lists written as [].
 // A plan that would not survive the round trip (a string that is not UTF-8,
 // more than MaxPlan bytes) is fault.Invalid rather than silently changed.
-func (p Plan) Encode() ([]byte, error) {
-	p = p.normal()
+func (p Plan) Encode() ([]byte, error) { return encode(p.normal(), MaxPlan) }
+
+// DecodePlan reads an encoded plan. It accepts exactly what Encode writes:
+// unknown, missing or repeated fields, other spellings of the same value and
+// trailing bytes are fault.Invalid, so that two programs cannot read one
+// sequence of bytes as two plans.
+func DecodePlan(b []byte) (Plan, error) {
+	p, err := decode(b, MaxPlan, Plan.normal)
+	if err == nil {
+		err = readable(p.Version, PlanVersion)
+	}
+	if err != nil {
+		return Plan{}, err
+	}
+	return p, nil
+}
+
+// encode is the encoding of every kind of plan, which normal has been applied
+// to.
+func encode[T any](p T, most int) ([]byte, error) {
 	b, err := marshal(p)
 	if err != nil {
 		return nil, fault.Wrap(fault.Invalid, "plan.encoding", err, "")
 	}
-	if len(b) > MaxPlan {
-		return nil, tooLarge(len(b))
+	if len(b) > most {
+		return nil, tooLarge(len(b), most)
 	}
 	// json.Marshal replaces bytes that are not UTF-8: compare, or the record
 	// would describe another argument than the one asked for.
-	var back Plan
+	var back T
 	if err := json.Unmarshal(b, &back); err != nil {
 		return nil, fault.Wrap(fault.Invalid, "plan.encoding", err, "")
 	}
@@ -40,33 +58,35 @@ func (p Plan) Encode() ([]byte, error) {
 	return b, nil
 }
 
-// DecodePlan reads an encoded plan. It accepts exactly what Encode writes:
-// unknown, missing or repeated fields, other spellings of the same value and
-// trailing bytes are fault.Invalid, so that two programs cannot read one
-// sequence of bytes as two plans.
-func DecodePlan(b []byte) (Plan, error) {
-	if len(b) > MaxPlan {
-		return Plan{}, tooLarge(len(b))
+// decode reads exactly what encode writes.
+func decode[T any](b []byte, most int, normal func(T) T) (T, error) {
+	var none, p T
+	if len(b) > most {
+		return none, tooLarge(len(b), most)
 	}
-	var p Plan
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&p); err != nil {
-		return Plan{}, fault.New(fault.Invalid, "plan.encoding", "the plan cannot be read: "+err.Error(), "")
+		return none, fault.New(fault.Invalid, "plan.encoding", "the plan cannot be read: "+err.Error(), "")
 	}
-	again, err := marshal(p.normal())
+	again, err := marshal(normal(p))
 	if err != nil {
-		return Plan{}, fault.Wrap(fault.Invalid, "plan.encoding", err, "")
+		return none, fault.Wrap(fault.Invalid, "plan.encoding", err, "")
 	}
 	if !bytes.Equal(b, again) {
-		return Plan{}, fault.New(fault.Invalid, "plan.encoding", "the plan is not in its canonical encoding", "")
-	}
-	if p.Version != PlanVersion {
-		return Plan{}, fault.New(fault.Invalid, "plan.version",
-			fmt.Sprintf("the plan has version %d and this program reads version %d", p.Version, PlanVersion),
-			"install ward and ward-launch from the same build")
+		return none, fault.New(fault.Invalid, "plan.encoding", "the plan is not in its canonical encoding", "")
 	}
 	return p, nil
+}
+
+// readable refuses a plan of another version than this program reads.
+func readable(version, ours int) error {
+	if version == ours {
+		return nil
+	}
+	return fault.New(fault.Invalid, "plan.version",
+		fmt.Sprintf("the plan has version %d and this program reads version %d", version, ours),
+		"install all of ward's programs from the same build")
 }
 
 // Digest returns the digest by which records name an encoded plan.
@@ -75,9 +95,9 @@ func Digest(b []byte) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-func tooLarge(n int) error {
+func tooLarge(n, most int) error {
 	return fault.New(fault.Invalid, "plan.size",
-		fmt.Sprintf("the plan has %d bytes and %d are allowed", n, MaxPlan), "pass less in arguments and environment")
+		fmt.Sprintf("the plan has %d bytes and %d are allowed", n, most), "pass less in arguments and environment")
 }
 
 // marshal is json.Marshal without HTML escaping and without the final newline.

@@ -1,13 +1,9 @@
 package sandbox
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"reflect"
 	"slices"
-
-	"github.com/ward-project/ward/internal/fault"
 )
 
 // ExecPlanVersion is the version of ExecPlan's encoding.
@@ -32,48 +28,16 @@ type ExecPlan struct {
 }
 
 // Encode returns the plan's one canonical encoding, as Plan.Encode does.
-func (p ExecPlan) Encode() ([]byte, error) {
-	p = p.normal()
-	b, err := marshal(p)
-	if err != nil {
-		return nil, fault.Wrap(fault.Invalid, "plan.encoding", err, "")
-	}
-	if len(b) > MaxPlan {
-		return nil, tooLarge(len(b))
-	}
-	var back ExecPlan
-	if err := json.Unmarshal(b, &back); err != nil {
-		return nil, fault.Wrap(fault.Invalid, "plan.encoding", err, "")
-	}
-	if !reflect.DeepEqual(p, back) {
-		return nil, fault.New(fault.Invalid, "plan.encoding",
-			"an argument, environment entry or path is not valid UTF-8", "use UTF-8 text only")
-	}
-	return b, nil
-}
+func (p ExecPlan) Encode() ([]byte, error) { return encode(p.normal(), MaxPlan) }
 
 // DecodeExecPlan reads an encoded plan, as strictly as DecodePlan.
 func DecodeExecPlan(b []byte) (ExecPlan, error) {
-	if len(b) > MaxPlan {
-		return ExecPlan{}, tooLarge(len(b))
+	p, err := decode(b, MaxPlan, ExecPlan.normal)
+	if err == nil {
+		err = readable(p.Version, ExecPlanVersion)
 	}
-	var p ExecPlan
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&p); err != nil {
-		return ExecPlan{}, fault.New(fault.Invalid, "plan.encoding", "the plan cannot be read: "+err.Error(), "")
-	}
-	again, err := marshal(p.normal())
 	if err != nil {
-		return ExecPlan{}, fault.Wrap(fault.Invalid, "plan.encoding", err, "")
-	}
-	if !bytes.Equal(b, again) {
-		return ExecPlan{}, fault.New(fault.Invalid, "plan.encoding", "the plan is not in its canonical encoding", "")
-	}
-	if p.Version != ExecPlanVersion {
-		return ExecPlan{}, fault.New(fault.Invalid, "plan.version",
-			fmt.Sprintf("the plan has version %d and this program reads version %d", p.Version, ExecPlanVersion),
-			"install ward and ward-launch from the same build")
+		return ExecPlan{}, err
 	}
 	return p, nil
 }

@@ -1,10 +1,7 @@
 package sandbox
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"reflect"
 
 	"github.com/ward-project/ward/internal/fault"
 )
@@ -76,47 +73,21 @@ type OCIPlan struct {
 
 // Encode returns the plan's one canonical encoding, as Plan.Encode does.
 func (p OCIPlan) Encode() ([]byte, error) {
-	p = p.normal()
-	b, err := encodeOCI(p)
-	if err != nil {
-		return nil, fault.Wrap(fault.Invalid, "plan.encoding", err, "")
-	}
-	var back OCIPlan
-	if err := json.Unmarshal(b, &back); err != nil {
-		return nil, fault.Wrap(fault.Invalid, "plan.encoding", err, "")
-	}
-	if !reflect.DeepEqual(p, back) {
-		return nil, fault.New(fault.Invalid, "plan.encoding", "the specification or a path is not valid UTF-8", "use UTF-8 text only")
-	}
-	if len(b) > MaxOCIPlan || len(p.Spec) > MaxOCISpec {
+	if len(p.Spec) > MaxOCISpec {
 		return nil, fault.New(fault.Invalid, "plan.size",
 			fmt.Sprintf("the specification has %d bytes and %d are allowed", len(p.Spec), MaxOCISpec), "ask for less in one container")
 	}
-	return b, nil
+	return encode(p.normal(), MaxOCIPlan)
 }
 
 // DecodeOCIPlan reads an encoded plan: exactly what Encode writes.
 func DecodeOCIPlan(b []byte) (OCIPlan, error) {
-	var p OCIPlan
-	if len(b) > MaxOCIPlan {
-		return p, fault.New(fault.Invalid, "plan.size", fmt.Sprintf("the plan has %d bytes and %d are allowed", len(b), MaxOCIPlan), "")
+	p, err := decode(b, MaxOCIPlan, OCIPlan.normal)
+	if err == nil {
+		err = readable(p.Version, OCIPlanVersion)
 	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&p); err != nil {
-		return OCIPlan{}, fault.New(fault.Invalid, "plan.encoding", "the plan cannot be read: "+err.Error(), "")
-	}
-	again, err := encodeOCI(p.normal())
 	if err != nil {
-		return OCIPlan{}, fault.Wrap(fault.Invalid, "plan.encoding", err, "")
-	}
-	if !bytes.Equal(b, again) {
-		return OCIPlan{}, fault.New(fault.Invalid, "plan.encoding", "the plan is not in its canonical encoding", "")
-	}
-	if p.Version != OCIPlanVersion {
-		return OCIPlan{}, fault.New(fault.Invalid, "plan.version",
-			fmt.Sprintf("the plan has version %d and this program reads version %d", p.Version, OCIPlanVersion),
-			"install ward-oci and ward-launch from the same build")
+		return OCIPlan{}, err
 	}
 	return p, nil
 }
@@ -124,14 +95,4 @@ func DecodeOCIPlan(b []byte) (OCIPlan, error) {
 func (p OCIPlan) normal() OCIPlan {
 	p.SubCgroups, p.Keep = list(p.SubCgroups), list(p.Keep)
 	return p
-}
-
-func encodeOCI(p OCIPlan) ([]byte, error) {
-	var buf bytes.Buffer
-	e := json.NewEncoder(&buf)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(p); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(buf.Bytes(), []byte{'\n'}), nil
 }
