@@ -89,12 +89,7 @@ func (a *Attached) Close() error { return a.monitor.Close() }
 
 // Resize gives the terminal of a container that runs another size.
 func (e *Engine) Resize(ctx context.Context, c Container, size sandbox.Terminal) error {
-	m, err := sandbox.Dial(e.layout.runtime(c.ID))
-	if err != nil {
-		return err
-	}
-	defer m.Close()
-	return m.Resize(ctx, "", size)
+	return e.withMonitor(c, func(m *sandbox.Monitor) error { return m.Resize(ctx, "", size) })
 }
 
 // Detached puts on record that the client a container was started by has left

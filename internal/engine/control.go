@@ -76,12 +76,35 @@ func (e *Engine) signal(ctx context.Context, c Container, sig syscall.Signal) er
 	if !c.Running() {
 		return notRunning(c)
 	}
+	return e.withMonitor(c, func(m *sandbox.Monitor) error { return m.Signal(ctx, sig) })
+}
+
+// withMonitor talks to the monitor of a container that runs.
+func (e *Engine) withMonitor(c Container, fn func(*sandbox.Monitor) error) error {
 	m, err := sandbox.Dial(e.layout.runtime(c.ID))
 	if err != nil {
 		return fault.Wrap(fault.Unavailable, "monitor.dial", err, "see how it is: ward ps -a")
 	}
 	defer m.Close()
-	return m.Signal(ctx, sig)
+	return fn(m)
+}
+
+// report asks the monitor for something that is worth knowing and no ground
+// for anything: of a container that does not run, or that has ended meanwhile,
+// or whose monitor is too old to know, there is nothing to say.
+func (e *Engine) report(c Container, fn func(*sandbox.Monitor) error) error {
+	if !c.Running() {
+		return nil
+	}
+	m, err := sandbox.Dial(e.layout.runtime(c.ID))
+	if err == nil {
+		defer m.Close()
+		err = fn(m)
+	}
+	if errors.Is(err, fault.NotFound) {
+		return nil
+	}
+	return knows(err)
 }
 
 func notRunning(c Container) error {

@@ -57,12 +57,7 @@ func (e *Engine) ExecOutput(ctx context.Context, req ExecRequest, limit int64) (
 
 // SignalExec sends sig to a process that was started in a container.
 func (e *Engine) SignalExec(ctx context.Context, c Container, exec string, sig syscall.Signal) error {
-	m, err := sandbox.Dial(e.layout.runtime(c.ID))
-	if err != nil {
-		return fault.Wrap(fault.Unavailable, "monitor.dial", err, "see how it is: ward ps -a")
-	}
-	defer m.Close()
-	err = m.SignalExec(ctx, exec, sig)
+	err := e.withMonitor(c, func(m *sandbox.Monitor) error { return m.SignalExec(ctx, exec, sig) })
 	if errors.Is(err, fault.NotFound) {
 		return nil // it was faster
 	}
@@ -71,28 +66,16 @@ func (e *Engine) SignalExec(ctx context.Context, c Container, exec string, sig s
 
 // ResizeExec gives the terminal of such a process another size.
 func (e *Engine) ResizeExec(ctx context.Context, c Container, exec string, size sandbox.Terminal) error {
-	m, err := sandbox.Dial(e.layout.runtime(c.ID))
-	if err != nil {
-		return fault.Wrap(fault.Unavailable, "monitor.dial", err, "see how it is: ward ps -a")
-	}
-	defer m.Close()
-	return m.Resize(ctx, exec, size)
+	return e.withMonitor(c, func(m *sandbox.Monitor) error { return m.Resize(ctx, exec, size) })
 }
 
 // Execs are the ids of the processes that were started in a container and
 // still run; none if it does not.
 func (e *Engine) Execs(ctx context.Context, c Container) ([]string, error) {
-	if !c.Running() {
-		return nil, nil
-	}
-	m, err := sandbox.Dial(e.layout.runtime(c.ID))
-	if errors.Is(err, fault.NotFound) {
-		return nil, nil // it ended meanwhile
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer m.Close()
-	ids, err := m.Execs(ctx)
-	return ids, knows(err)
+	var ids []string
+	err := e.report(c, func(m *sandbox.Monitor) (err error) {
+		ids, err = m.Execs(ctx)
+		return err
+	})
+	return ids, err
 }

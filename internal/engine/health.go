@@ -132,6 +132,7 @@ func (e *Engine) Probe(ctx context.Context, c Container, test []string) (int, []
 func (e *Engine) watch(ctx context.Context, c Container, probe Prober) {
 	h := c.Request.Health
 	state := Health{Status: "starting", Log: []Probe{}}
+	recorded := state.Status
 	started := c.Status.Started
 	if started.IsZero() {
 		started = time.Now()
@@ -154,14 +155,13 @@ func (e *Engine) watch(ctx context.Context, c Container, probe Prober) {
 		if now, err := e.load(c.ID); err == nil && now.Paused() {
 			continue // it cannot answer, and is not unwell for that
 		}
-		was := state.Status
 		state = state.after(h.probe(ctx, c, probe), time.Since(started) < h.StartPeriod, h.Retries)
 		if ctx.Err() != nil {
 			return
 		}
-		if state.Status != was {
-			// What cannot be recorded now is missing there; the state itself is right.
-			_ = e.append(ctx, about(audit.ContainerHealth, audit.Caller(), c, audit.ContainerEvent{Health: state.Status}))
+		// What cannot be recorded now is tried again after the next probe.
+		if state.Status != recorded && e.append(ctx, about(audit.ContainerHealth, audit.Caller(), c, audit.ContainerEvent{Health: state.Status})) == nil {
+			recorded = state.Status
 		}
 	}
 }

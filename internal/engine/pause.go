@@ -39,13 +39,3 @@ func (e *Engine) Unpause(ctx context.Context, actor audit.Actor, c Container) er
 	}
 	return e.withMonitor(c, func(m *sandbox.Monitor) error { return m.Resume(ctx) })
 }
-
-// withMonitor talks to the monitor of a container that runs.
-func (e *Engine) withMonitor(c Container, fn func(*sandbox.Monitor) error) error {
-	m, err := sandbox.Dial(e.layout.runtime(c.ID))
-	if err != nil {
-		return fault.Wrap(fault.Unavailable, "monitor.dial", err, "see how it is: ward ps -a")
-	}
-	defer m.Close()
-	return fn(m)
-}

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -77,20 +76,10 @@ func (e *Engine) Denied(ctx context.Context, c Container) ([]sandbox.DeniedSysca
 	if c.Status.Exit != nil {
 		return c.Status.Exit.DeniedSyscalls, nil
 	}
-	if !c.Running() {
-		return nil, nil
-	}
-	m, err := sandbox.Dial(e.layout.runtime(c.ID))
-	if errors.Is(err, fault.NotFound) {
-		return nil, nil // it ended meanwhile
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer m.Close()
-	list, err := m.Denied(ctx)
-	if errors.Is(err, fault.NotFound) {
-		return nil, nil
-	}
-	return list, knows(err)
+	var list []sandbox.DeniedSyscall
+	err := e.report(c, func(m *sandbox.Monitor) (err error) {
+		list, err = m.Denied(ctx)
+		return err
+	})
+	return list, err
 }

@@ -78,12 +78,18 @@ func setDevicesV2(dir string, rules []*devices.Rule) error {
 	if err != nil {
 		return err
 	}
+	return attachDeviceFilter(dir, deviceProgram(allowed))
+}
+
+// attachDeviceFilter puts a program in front of the devices of a version 2
+// cgroup.
+func attachDeviceFilter(dir string, program []instruction) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	prog, err := loadProgram(deviceProgram(allowed))
+	prog, err := loadProgram(program)
 	if err != nil {
 		return fmt.Errorf("load device filter: %w", err)
 	}

@@ -2,7 +2,6 @@ package launcher
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -35,15 +34,7 @@ func Exec() {
 	if err == nil {
 		os.Exit(0)
 	}
-	m := sandbox.Message{Kind: sandbox.MessageError, Error: fault.As(err)}
-	var se *sandbox.StartError
-	if errors.As(err, &se) {
-		m.Code = se.Code
-	}
-	if err := sandbox.Send(sandbox.FDControl, m); err != nil {
-		fmt.Fprintln(os.Stderr, "ward-launch:", err, "while reporting:", m.Error.Cause)
-	}
-	os.Exit(1)
+	giveUp(err)
 }
 
 // execute is the whole of a start in a container that runs, top to bottom.

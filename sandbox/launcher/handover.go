@@ -2,7 +2,9 @@ package launcher
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"strconv"
@@ -176,6 +178,24 @@ func onlyKill() error {
 	}
 	if sets != 5 { // inheritable, permitted, effective, bounding, ambient
 		return fault.New(fault.Internal, "launch.privileges", fmt.Sprintf("/proc shows %d sets of capabilities", sets), "")
+	}
+	return nil
+}
+
+// readHandover reads what the launcher left for the monitor in the descriptor
+// whose number is arg, and closes it.
+func readHandover(arg string, v any) error {
+	n, err := strconv.Atoi(arg)
+	if err != nil {
+		return fmt.Errorf("handover: %w", err)
+	}
+	f := os.NewFile(uintptr(n), "handover")
+	b, err := io.ReadAll(io.NewSectionReader(f, 0, sandbox.MaxPlan))
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = json.Unmarshal(b, v)
+	}
+	if err != nil {
+		return fmt.Errorf("handover: %w", err)
 	}
 	return nil
 }

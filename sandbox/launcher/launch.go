@@ -17,12 +17,12 @@ func Launch() {
 	// This image lives for some ten milliseconds and then is executed over:
 	// collecting its garbage would be work for nothing.
 	debug.SetGCPercent(-1)
-	err := launch()
-	m := sandbox.Message{Kind: sandbox.MessageError, Error: fault.As(err)}
-	var se *sandbox.StartError
-	if errors.As(err, &se) {
-		m.Code = se.Code
-	}
+	giveUp(launch())
+}
+
+// giveUp tells the caller why nothing runs, and ends.
+func giveUp(err error) {
+	m := sandbox.Message{Kind: sandbox.MessageError, Error: fault.As(err), Code: startCode(err)}
 	if err := sandbox.Send(sandbox.FDControl, m); err != nil {
 		fmt.Fprintln(os.Stderr, "ward-launch:", err, "while reporting:", m.Error.Cause)
 	}

@@ -2,14 +2,12 @@ package launcher
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -71,20 +69,9 @@ func Monitor(arg string) {
 func takeOver(arg string) (*monitor, error) {
 	m := &monitor{done: make(chan struct{})}
 	m.execs = newExecs(m)
-	n, err := strconv.Atoi(arg)
+	err := readHandover(arg, &m.handover)
 	if err != nil {
-		return m, fmt.Errorf("handover: %w", err)
-	}
-	f := os.NewFile(uintptr(n), "handover")
-	b, err := io.ReadAll(io.NewSectionReader(f, 0, sandbox.MaxPlan))
-	if err != nil {
-		return m, fmt.Errorf("handover: %w", err)
-	}
-	if err := f.Close(); err != nil {
 		return m, err
-	}
-	if err := json.Unmarshal(b, &m.handover); err != nil {
-		return m, fmt.Errorf("handover: %w", err)
 	}
 	for _, fd := range m.descriptors() {
 		unix.CloseOnExec(fd)

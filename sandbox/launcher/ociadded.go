@@ -109,13 +109,23 @@ func (m *ociMonitor) adopt(conn *net.UnixConn) {
 func (m *ociMonitor) watchAdded(h sandbox.OCIHandover, pidfd int, began time.Time) {
 	defer unix.Close(pidfd)
 	if err := poll(pidfd, unix.POLLIN, -1); err != nil {
+		m.unseen(fmt.Errorf("wait for process %s: %w", h.Exec, err))
 		return
 	}
 	took := time.Since(began).Milliseconds()
 	status, known := exitStatus(pidfd)
 	end := audit.ExecEnd{Exec: h.Exec, DurationMS: took}
 	end.Code, end.Signal, end.Error = outcome(status, known)
-	_ = m.post(audit.ExecExit, end) // the log says so itself when it comes back
+	if err := m.post(audit.ExecExit, end); err != nil {
+		m.unseen(fmt.Errorf("record the end of process %s: %w", h.Exec, err))
+	}
+}
+
+// unseen remembers an end that is not on record, for the record of the run's.
+func (m *ociMonitor) unseen(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lost = append(m.lost, err)
 }
 
 // awaitAdded waits for the last records of processes that were added: they

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"unsafe"
 
 	systemdDbus "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/opencontainers/cgroups"
@@ -132,22 +131,7 @@ func setOCIDevicesV2(dir string, rules []*devices.Rule) error {
 	if err != nil {
 		return err
 	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	prog, err := loadProgram(s.program())
-	if err != nil {
-		return fmt.Errorf("load device filter: %w", err)
-	}
-	defer unix.Close(prog) // the cgroup keeps it
-	attr := struct{ target, prog, kind, flags uint32 }{
-		uint32(d.Fd()), uint32(prog), unix.BPF_CGROUP_DEVICE, unix.BPF_F_ALLOW_MULTI}
-	if _, err := bpf(unix.BPF_PROG_ATTACH, unsafe.Pointer(&attr), unsafe.Sizeof(attr)); err != nil {
-		return fmt.Errorf("attach device filter: %w", err)
-	}
-	return nil
+	return attachDeviceFilter(dir, s.program())
 }
 
 // program is deviceProgram for any set. An exception that allows applies if it

@@ -5,11 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -36,6 +36,9 @@ type ociMonitor struct {
 	created time.Time
 	// added are the processes that were added and have not ended.
 	added sync.WaitGroup
+	// lost are ends of such processes that could not be recorded.
+	mu   sync.Mutex
+	lost []error
 }
 
 // OCIMonitor is the main function of a monitor as ward-oci starts it: it
@@ -105,17 +108,9 @@ func OCIWatch(arg string) {
 
 func takeOverOCI(arg string) (*ociMonitor, error) {
 	m := &ociMonitor{}
-	n, err := strconv.Atoi(arg)
+	err := readHandover(arg, m)
 	if err != nil {
-		return nil, fmt.Errorf("handover: %w", err)
-	}
-	f := os.NewFile(uintptr(n), "handover")
-	b, err := io.ReadAll(io.NewSectionReader(f, 0, sandbox.MaxPlan))
-	if err != nil {
-		return nil, fmt.Errorf("handover: %w", err)
-	}
-	if err := errors.Join(f.Close(), json.Unmarshal(b, m)); err != nil {
-		return nil, fmt.Errorf("handover: %w", err)
+		return nil, err
 	}
 	for _, fd := range []int{sandbox.FDControl, sandbox.FDLock, sandbox.FDOCIHandover} {
 		unix.CloseOnExec(fd)
@@ -159,8 +154,13 @@ func (m *ociMonitor) watch() error {
 	exit.Code, exit.Signal, exit.Error = outcome(status, known)
 	exit.OOMKilled = exit.Signal == int(unix.SIGKILL) && usage.OOMKills > 0
 	m.awaitAdded()
+	m.mu.Lock()
+	for _, err := range m.lost {
+		exit.Error = strings.TrimPrefix(exit.Error+"; "+err.Error(), "; ")
+	}
+	m.mu.Unlock()
 	if err := m.recordExit(exit); err != nil {
-		exit.Error = err.Error()
+		exit.Error = strings.TrimPrefix(exit.Error+"; "+err.Error(), "; ")
 	}
 	return sandbox.WriteStatus(m.StateDir, sandbox.Status{Phase: sandbox.PhaseExited, PID: m.PID, Run: m.Run, Started: m.created, Finished: exit.Finished, Exit: &exit})
 }

@@ -1,6 +1,8 @@
 package launcher
 
 import (
+	"fmt"
+
 	"github.com/opencontainers/runc/libcontainer/configs"
 
 	"github.com/ward-project/ward/sandbox"
@@ -15,7 +17,10 @@ func clampedRlimits(want []sandbox.Rlimit) ([]configs.Rlimit, error) {
 		if err != nil {
 			return nil, err
 		}
-		n, _ := sandbox.RlimitNumber(r.Type)
+		n, ok := sandbox.RlimitNumber(r.Type)
+		if !ok { // zero would be another limit
+			return nil, fmt.Errorf("resource limit %q is not known", r.Type)
+		}
 		out = append(out, configs.Rlimit{Type: n, Soft: r.Soft, Hard: r.Hard})
 	}
 	return out, nil
