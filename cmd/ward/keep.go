@@ -2,18 +2,14 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"math"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
-	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
@@ -27,8 +23,6 @@ type keepFlags struct {
 	restart, healthCmd                            string
 	interval, timeout, startPeriod, startInterval time.Duration
 	retries                                       int
-	logDriver                                     string
-	logOpts                                       []string
 	noHealth                                      bool
 }
 
@@ -40,16 +34,11 @@ func (f *keepFlags) register(fs *pflag.FlagSet) {
 	fs.DurationVar(&f.startPeriod, "health-start-period", 0, "`time` after the start in which failures do not count")
 	fs.DurationVar(&f.startInterval, "health-start-interval", 0, "`time` between health checks in the start period (5s)")
 	fs.IntVar(&f.retries, "health-retries", 0, "failures in a row that mean unhealthy (3)")
-	fs.StringVar(&f.logDriver, "log-driver", "json-file", "how much output is kept: `json-file|local|none`")
-	fs.StringArrayVar(&f.logOpts, "log-opt", nil, "`max-size=BYTES` of a file and max-file=N of them, the newest are kept")
 	fs.BoolVar(&f.noHealth, "no-healthcheck", false, "switch off the image's health check")
 }
 
 func (f *keepFlags) apply(fs *pflag.FlagSet, req *engine.Request) error {
-	err := f.log(req)
-	if err != nil {
-		return err
-	}
+	var err error
 	if req.Restart, err = engine.ParseRestart(f.restart); err != nil {
 		return err
 	}
@@ -68,32 +57,6 @@ func (f *keepFlags) apply(fs *pflag.FlagSet, req *engine.Request) error {
 		StartInterval: f.startInterval, Retries: f.retries}
 	if f.healthCmd != "" {
 		req.Health.Test = []string{"CMD-SHELL", f.healthCmd}
-	}
-	return nil
-}
-
-func (f *keepFlags) log(req *engine.Request) error {
-	req.Log.Driver = f.logDriver
-	for _, o := range f.logOpts {
-		k, v, _ := strings.Cut(o, "=")
-		var err error
-		switch k {
-		case "max-size":
-			req.Log.MaxSize, err = units.FromHumanSize(v)
-			if err == nil && req.Log.MaxSize <= 0 {
-				err = errors.New("not a finite size")
-			}
-		case "max-file":
-			req.Log.MaxFiles, err = strconv.Atoi(v)
-			if err == nil && req.Log.MaxFiles <= 0 {
-				err = errors.New("not a number of files")
-			}
-		default:
-			return invalid("run.log-opt", fmt.Sprintf("--log-opt %.64q is not there yet", k), "use max-size and max-file")
-		}
-		if err != nil {
-			return invalid("run.log-opt", fmt.Sprintf("--log-opt %.64q: %v", o, err), "write it as max-size=10m, max-file=3")
-		}
 	}
 	return nil
 }

@@ -27,6 +27,7 @@ type runFlags struct {
 	readOnly, init, interactive, detach, remove                          bool
 	host                                                                 hostFlags
 	keep                                                                 keepFlags
+	output                                                               outputFlags
 	streams                                                              attachFlags
 	bounds                                                               limitFlags
 }
@@ -59,6 +60,7 @@ func (f *runFlags) register(cmd *cobra.Command) {
 	fs.BoolVar(&f.remove, "rm", false, "remove the container when it has ended")
 	f.host.register(fs)
 	f.keep.register(fs)
+	f.output.register(fs)
 	f.streams.registerRun(fs)
 	f.bounds.register(fs)
 	f.bounds.registerFixed(fs)
@@ -82,7 +84,7 @@ func (f *runFlags) request(fs *pflag.FlagSet, args []string) (engine.Request, er
 	}
 	for _, step := range []func(*engine.Request) error{
 		func(r *engine.Request) error { return f.bounds.apply(fs, &r.Resources) }, f.environment, f.networkMode, f.labelMap, f.security, f.allMounts,
-		func(r *engine.Request) error { return f.host.apply(fs, r) }, func(r *engine.Request) error { return f.keep.apply(fs, r) }, f.streams.apply,
+		func(r *engine.Request) error { return f.host.apply(fs, r) }, func(r *engine.Request) error { return f.keep.apply(fs, r) }, f.output.apply, f.streams.apply,
 	} {
 		if err := step(&req); err != nil {
 			return req, err
