@@ -64,7 +64,7 @@ func parseBundle(m Material) (claim, error) {
 		format:  KindBundle,
 		digests: digests,
 		keyless: !byKey,
-		check: func(ctx context.Context, k publicKey, digest string) error {
+		byKey: func(ctx context.Context, k publicKey, digest string) error {
 			return checkBundle(ctx, b, k, digest)
 		},
 	}, nil

@@ -27,13 +27,13 @@ func TestCheckComparesTheDigest(t *testing.T) {
 			t.Fatal(err)
 		}
 		c := parse(m, Subject{Digests: []string{testDigest}})
-		if c.bad != nil || c.check(t.Context(), keys[0], testDigest) != nil {
+		if c.bad != nil || c.byKey(t.Context(), keys[0], testDigest) != nil {
 			t.Fatalf("%s: %v", format, c.bad)
 		}
-		if c.check(t.Context(), keys[0], other) == nil {
+		if c.byKey(t.Context(), keys[0], other) == nil {
 			t.Errorf("%s: a signature over %s passes for %s", format, testDigest, other)
 		}
-		if c.check(t.Context(), fuzzKey(t), testDigest) == nil {
+		if c.byKey(t.Context(), fuzzKey(t), testDigest) == nil {
 			t.Errorf("%s: another key passes", format)
 		}
 	}

@@ -38,7 +38,7 @@ func parseCosign(m Material) (claim, error) {
 	return claim{
 		format:  KindCosign,
 		digests: []string{digest},
-		check: func(ctx context.Context, k publicKey, digest string) error {
+		byKey: func(ctx context.Context, k publicKey, digest string) error {
 			return checkCosign(ctx, m.Payload, b64, k, digest)
 		},
 	}, nil

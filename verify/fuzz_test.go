@@ -95,7 +95,7 @@ func FuzzPayload(f *testing.F) {
 				t.Fatalf("we read %s, cosign does not: %v", digest, err)
 			}
 		}
-		if c.bad == nil && c.check(t.Context(), k, c.digests[0]) == nil {
+		if c.bad == nil && c.byKey(t.Context(), k, c.digests[0]) == nil {
 			t.Fatal("a signature out of nothing")
 		}
 	})
@@ -132,7 +132,7 @@ func FuzzBundle(f *testing.F) {
 				t.Fatalf("we read %v, sigstore %v", c.digests, theirs)
 			}
 		}
-		if c.check(t.Context(), k, c.digests[0]) == nil {
+		if c.byKey(t.Context(), k, c.digests[0]) == nil {
 			t.Fatal("a signature out of nothing")
 		}
 	})

@@ -76,11 +76,13 @@ func clip(s string) string {
 // the messages of its "static: fail" authorities.
 func (p policy) wants() (keys []string, denials string) {
 	for _, a := range p.authorities {
-		for _, k := range a.keys {
-			keys = append(keys, k.id)
+		if a.key != nil {
+			for _, k := range a.key.keys {
+				keys = append(keys, k.id)
+			}
 		}
-		if a.message != "" {
-			denials += ": " + a.message
+		if a.static != nil && a.static.message != "" {
+			denials += ": " + a.static.message
 		}
 	}
 	slices.Sort(keys)

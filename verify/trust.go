@@ -168,8 +168,10 @@ func (p policy) describe() TrustPolicy {
 	}
 	for _, a := range p.authorities {
 		t := TrustAuthority{Name: a.name, KeyIDs: []string{}, Format: a.format}
-		for _, k := range a.keys {
-			t.KeyIDs = append(t.KeyIDs, k.id)
+		if a.key != nil {
+			for _, k := range a.key.keys {
+				t.KeyIDs = append(t.KeyIDs, k.id)
+			}
 		}
 		d.Authorities = append(d.Authorities, t)
 	}

@@ -24,15 +24,6 @@ type policy struct {
 	authorities []authority
 }
 
-// authority is one entry of spec.authorities. Without keys it is never
-// satisfied.
-type authority struct {
-	name    string
-	keys    []publicKey
-	format  string // KindCosign, KindBundle or "" for either
-	message string // of a static: fail authority
-}
-
 // Bounds on trust files. They are the owner's, but a mistake (a disk image
 // named .yaml) must not take the host down.
 const (

@@ -207,9 +207,11 @@ func (r reader) key(n *yaml.Node, a *authority) error {
 	if !ok {
 		return r.errorf(n, "key.hashAlgorithm %q is not sha256, sha384 or sha512", hash)
 	}
-	if a.keys, err = parsePublicKeys([]byte(data), h); err != nil {
+	keys, err := parsePublicKeys([]byte(data), h)
+	if err != nil {
 		return r.errorf(at, "key.data: %v", err)
 	}
+	a.key = &keyAuthority{keys: keys, threshold: 1}
 	return nil
 }
 
@@ -217,9 +219,10 @@ func (r reader) key(n *yaml.Node, a *authority) error {
 // for every image would make a signature worth nothing.
 func (r reader) static(n *yaml.Node, a *authority) error {
 	var action string
+	a.static = &staticAuthority{}
 	err := r.fields(n, "static", map[string]func(*yaml.Node) error{
 		"action":  r.str(&action, "static.action"),
-		"message": r.str(&a.message, "static.message"),
+		"message": r.str(&a.static.message, "static.message"),
 	})
 	switch {
 	case err != nil:

@@ -46,8 +46,8 @@ type claim struct {
 	keyless bool
 	// misfiled is set if it was found beside another digest.
 	misfiled bool
-	// check fails unless key k signed a statement about digest.
-	check func(ctx context.Context, k publicKey, digest string) error
+	// byKey fails unless key k signed a statement about digest.
+	byKey func(ctx context.Context, k publicKey, digest string) error
 	// bad is why the material could not be parsed.
 	bad error
 }
@@ -145,50 +145,22 @@ func annotationBytes(m Material) int {
 	return n
 }
 
-// judge tries every authority of p and returns one signer for each that is
+// judge tries every authority of p and returns the signers of each that is
 // satisfied. err is only the end of ctx.
 func (p policy) judge(ctx context.Context, s Subject, claims []claim) ([]Signer, misses, error) {
 	var signers []Signer
 	var missed misses
 	for _, a := range p.authorities {
-		signer, err := a.judge(ctx, s, claims, &missed)
+		found, err := a.judge(ctx, s, claims, &missed)
 		if err != nil {
 			return nil, missed, err
 		}
-		if signer != nil {
+		for _, signer := range found {
 			signer.Policy = p.name
-			signers = append(signers, *signer)
+			signers = append(signers, signer)
 		}
 	}
 	return signers, missed, nil
-}
-
-// judge returns the first signature that satisfies the authority, or nil. An
-// authority without keys (static: fail) is never satisfied.
-func (a authority) judge(ctx context.Context, s Subject, claims []claim, missed *misses) (*Signer, error) {
-	for _, c := range claims {
-		if err := ctx.Err(); err != nil {
-			return nil, fault.New(fault.Unavailable, "trust.interrupted", fmt.Sprintf("verify %s: %v", label(s), err), "try again")
-		}
-		if c.bad != nil || c.keyless {
-			continue
-		}
-		if a.format != "" && a.format != c.format {
-			missed.format = true
-			continue
-		}
-		digest, right := c.about(s.Digests)
-		for _, k := range a.keys {
-			if c.check(ctx, k, digest) != nil {
-				continue
-			}
-			if right {
-				return &Signer{Authority: a.name, Kind: "key", KeyID: k.id, Format: c.format, Digest: digest}, nil
-			}
-			missed.digest = digest
-		}
-	}
-	return nil, nil
 }
 
 // about returns the digest of the image that the claim is about, or what else
