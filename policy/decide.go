@@ -43,6 +43,11 @@ func (e *Engine) Decide(ctx context.Context, in Input) (Decision, error) {
 	if err != nil {
 		return Decision{}, invalidInput("%v", err)
 	}
+	return e.judge(ctx, text, parsed)
+}
+
+// judge answers about an input that is text, and parsed.
+func (e *Engine) judge(ctx context.Context, text []byte, parsed ast.Value) (Decision, error) {
 	d := Decision{level: e.level, revision: e.revision, inputDigest: digestOf(text), input: text}
 	value, err := e.evaluate(ctx, parsed)
 	if stopped := (*stop)(nil); errors.As(err, &stopped) {

@@ -56,7 +56,11 @@ func (e *Engine) Attach(ctx context.Context, req AttachRequest, io Stdio) (*Atta
 	if io.In != nil {
 		streams = append(streams, "stdin")
 	}
-	rec := about(audit.ContainerAttach, req.Actor, a.c, audit.ContainerEvent{Attach: a.id, Streams: streams, Decision: kept(dec), Input: dec.InputDigest()})
+	why, err := e.explained(dec)
+	if err != nil {
+		return nil, a.refuse(ctx, "record", err)
+	}
+	rec := about(audit.ContainerAttach, req.Actor, a.c, audit.ContainerEvent{Attach: a.id, Streams: streams, Decision: why, Input: dec.InputDigest()})
 	rec.Run = a.c.Status.Run
 	if err := e.append(ctx, rec); err != nil {
 		return nil, a.refuse(ctx, "record", unrecorded(err))

@@ -61,7 +61,10 @@ func (e *Engine) Copy(ctx context.Context, req CopyRequest) (*Copy, error) {
 	c := &Copy{a: a, sum: sha256.New(), record: audit.Copy{
 		Container: a.c.ID, Name: a.c.Name, Copy: a.id, Direction: direction, Path: req.Path, Archive: req.Archive, Image: a.image()}}
 	before := c.record
-	before.Evidence, before.Decision, before.Input = rawJSON(ev), kept(dec), dec.InputDigest()
+	if before.Decision, err = e.explained(dec); err != nil {
+		return nil, a.refuse(ctx, "record", err)
+	}
+	before.Evidence, before.Input = rawJSON(ev), dec.InputDigest()
 	if err := a.append(ctx, audit.ContainerCopy, before); err != nil {
 		return nil, err
 	}

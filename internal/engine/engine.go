@@ -132,10 +132,12 @@ func (a *attempt) refuse(ctx context.Context, stage string, why error) error {
 		Stage: stage, Class: f.Class.Error(), Rule: f.Rule, Cause: f.Cause, Remedy: f.Remedy, Point: "run",
 		Name: a.req.Name, Image: audit.Image{Reference: a.req.Image, Digest: a.img.Digest}, Args: a.req.Args,
 	}
+	var lost error
 	if a.answer.InputDigest() != "" {
-		d.Decision, d.Input = kept(a.answer), a.answer.InputDigest()
+		d.Input = a.answer.InputDigest()
+		d.Decision, lost = a.e.explained(a.answer)
 	}
-	return errors.Join(f, a.e.append(ctx, audit.Record{Type: audit.RunDenied, Run: a.run, Actor: a.req.Actor, Data: d}))
+	return errors.Join(f, lost, a.e.append(ctx, audit.Record{Type: audit.RunDenied, Run: a.run, Actor: a.req.Actor, Data: d}))
 }
 
 // append makes one record durable. Hanging up does not unwrite: it has a
@@ -147,32 +149,6 @@ func (e *Engine) append(ctx context.Context, r audit.Record) error {
 		return fault.Wrap(fault.Unrecorded, "audit.append", err, "repair the audit log: ward audit verify")
 	}
 	return nil
-}
-
-// maxKept is how much of a policy's input goes into a record with its answer,
-// so that the decision can be explained and replayed from the log alone. The
-// digest is always there.
-const maxKept = 32 << 10
-
-// kept is a decision with the input it was made on.
-func kept(d policy.Decision) json.RawMessage {
-	v := map[string]json.RawMessage{"answer": rawJSON(d)}
-	if in := d.Input(); len(in) > 0 && len(in) <= maxKept {
-		v["input"] = in
-	}
-	return rawJSON(v)
-}
-
-// intend records an intent and the decision behind it. What the policy was
-// shown goes along where there is room for it; its digest always does.
-func (e *Engine) intend(ctx context.Context, in audit.Intent, dec policy.Decision) (audit.Permit, error) {
-	in.Decision, in.Input = kept(dec), dec.InputDigest()
-	permit, err := e.log.Intend(ctx, in)
-	if errors.Is(err, audit.ErrTooLarge) {
-		in.Decision = rawJSON(map[string]json.RawMessage{"answer": rawJSON(dec)})
-		permit, err = e.log.Intend(ctx, in)
-	}
-	return permit, err
 }
 
 // rawJSON is v as JSON for a record; what cannot be encoded is said, so that

@@ -257,8 +257,10 @@ func (a *entrance) refuse(ctx context.Context, stage string, why error) error {
 		Stage: stage, Class: f.Class.Error(), Rule: f.Rule, Cause: f.Cause, Remedy: f.Remedy, Point: a.point,
 		Container: cmp.Or(a.c.ID, a.asked), Exec: a.id, Name: a.c.Name, Image: a.image(), Args: a.args,
 	}
+	var lost error
 	if a.answer.InputDigest() != "" {
-		d.Decision, d.Input = kept(a.answer), a.answer.InputDigest()
+		d.Input = a.answer.InputDigest()
+		d.Decision, lost = a.e.explained(a.answer)
 	}
 	t := audit.ExecDenied
 	if a.point == policy.PointCp {
@@ -267,7 +269,7 @@ func (a *entrance) refuse(ctx context.Context, stage string, why error) error {
 	if a.point == policy.PointUpdate {
 		t, d.Exec = audit.UpdateDenied, ""
 	}
-	return errors.Join(f, a.append(ctx, t, d))
+	return errors.Join(f, lost, a.append(ctx, t, d))
 }
 
 // aborted puts on record that an intended process never began.

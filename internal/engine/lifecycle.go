@@ -47,10 +47,14 @@ func (e *Engine) again(actor audit.Actor, c Container) *attempt {
 // created puts on record that a container was made, and leaves it to be
 // started.
 func (a *attempt) created(ctx context.Context, s *slot, dec policy.Decision) (*Started, error) {
-	err := a.e.append(ctx, audit.Record{Type: audit.ContainerCreate, Run: a.run, Actor: a.req.Actor, Data: audit.ContainerEvent{
+	why, err := a.e.explained(dec)
+	if err != nil {
+		return nil, errors.Join(a.refuse(ctx, "record", err), s.abandon())
+	}
+	err = a.e.append(ctx, audit.Record{Type: audit.ContainerCreate, Run: a.run, Actor: a.req.Actor, Data: audit.ContainerEvent{
 		Container: s.container.ID, Name: s.container.Name,
 		Image:    audit.Image{Reference: a.img.Reference, Digest: a.img.Digest},
-		Decision: kept(dec), Input: dec.InputDigest(), Args: s.plan.Process.Args, Labels: a.req.Labels,
+		Decision: why, Input: dec.InputDigest(), Args: s.plan.Process.Args, Labels: a.req.Labels,
 	}})
 	if err != nil {
 		return nil, errors.Join(a.refuse(ctx, "record", unrecorded(err)), s.abandon())

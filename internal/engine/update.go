@@ -62,8 +62,12 @@ func (e *Engine) Update(ctx context.Context, actor audit.Actor, name string, edi
 	}
 
 	// record: on disk before anything is changed.
+	why, err := e.explained(dec)
+	if err != nil {
+		return a.c, a.refuse(ctx, "record", err)
+	}
 	err = e.append(ctx, about(audit.ContainerUpdate, actor, a.c, audit.ContainerEvent{
-		Decision: kept(dec), Input: dec.InputDigest(), Limits: changed(old, now)}))
+		Decision: why, Input: dec.InputDigest(), Limits: changed(old, now)}))
 	if err != nil {
 		return a.c, a.refuse(ctx, "record", err)
 	}

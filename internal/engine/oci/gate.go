@@ -167,7 +167,11 @@ func (a *attempt) pass(ctx context.Context, in policy.Input, plan sandbox.OCIPla
 	}
 
 	// record: on disk before anything exists.
-	permit, err := a.g.c.Log.Intend(ctx, a.intent(ev, encoded))
+	intent, err := a.intent(ev, encoded)
+	if err != nil {
+		return 0, errors.Join(a.refuse(ctx, "record", err), s.abandon())
+	}
+	permit, err := a.g.c.Log.Intend(ctx, intent)
 	if err != nil {
 		err = fault.Wrap(fault.Unrecorded, "audit.intent", fmt.Errorf("record the intent: %w", err),
 			"nothing runs unrecorded: mend the audit log (ward audit verify) or free space for it")
@@ -203,11 +207,15 @@ func (a *attempt) seal(ctx context.Context, plan sandbox.OCIPlan) (*slot, []byte
 	return s, encoded, nil
 }
 
-func (a *attempt) intent(ev verify.Evidence, encoded []byte) audit.Intent {
+func (a *attempt) intent(ev verify.Evidence, encoded []byte) (audit.Intent, error) {
+	why, err := engine.Explained(a.g.c.Layout, a.answer)
+	if err != nil {
+		return audit.Intent{}, err
+	}
 	in := audit.Intent{
 		Type: audit.OCIIntent, Run: a.run, Actor: a.g.c.Actor, Plan: sandbox.Digest(encoded), Point: policy.PointOCI,
 		Name: a.req.ID, Image: audit.Image{Reference: a.ref, Digest: a.digest},
-		Decision: engine.Explained(a.answer), Input: a.answer.InputDigest(), Args: a.args,
+		Decision: why, Input: a.answer.InputDigest(), Args: a.args,
 	}
 	if a.digest != "" {
 		if b, err := json.Marshal(ev); err == nil {
@@ -217,7 +225,7 @@ func (a *attempt) intent(ev verify.Evidence, encoded []byte) audit.Intent {
 	if a.op == sandbox.OCIExec {
 		in.Container, in.Exec = a.run, a.exec
 	}
-	return in
+	return in, nil
 }
 
 // refuse puts a refusal on record and returns it. When it cannot be recorded
@@ -232,10 +240,12 @@ func (a *attempt) refuse(ctx context.Context, stage string, why error) error {
 		Stage: stage, Class: f.Class.Error(), Rule: f.Rule, Cause: f.Cause, Remedy: f.Remedy, Point: policy.PointOCI,
 		Exec: a.exec, Name: a.req.ID, Image: audit.Image{Reference: a.ref, Digest: a.digest}, Args: a.args,
 	}
+	var lost error
 	if a.answer.InputDigest() != "" {
-		d.Decision, d.Input = engine.Explained(a.answer), a.answer.InputDigest()
+		d.Input = a.answer.InputDigest()
+		d.Decision, lost = engine.Explained(a.g.c.Layout, a.answer)
 	}
-	return errors.Join(f, a.g.append(ctx, audit.Record{Type: typ, Run: a.run, Actor: a.g.c.Actor, Data: d}))
+	return errors.Join(f, lost, a.g.append(ctx, audit.Record{Type: typ, Run: a.run, Actor: a.g.c.Actor, Data: d}))
 }
 
 // append makes one record durable. Hanging up does not unwrite.
