@@ -42,15 +42,17 @@ const sigAnnotation = "dev.cosignproject.cosign/signature"
 // transparency log entries stay far below.
 const maxAnnotations = 512 << 10
 
-func (a Attachment) check() error {
+func (a Attachment) check() error { return a.checkUpTo(maxAttachment) }
+
+func (a Attachment) checkUpTo(limit int) error {
 	if _, err := parseDigest(a.Subject); err != nil {
 		return err
 	}
 	bad := func(format string, args ...any) error {
 		return fault.New(fault.Invalid, "image.attachment", "signature of "+a.Subject+": "+fmt.Sprintf(format, args...), "sign the image again")
 	}
-	if len(a.Payload) == 0 || len(a.Payload) > maxAttachment {
-		return bad("payload has %d bytes; 1 to %d are allowed", len(a.Payload), maxAttachment)
+	if len(a.Payload) == 0 || len(a.Payload) > limit {
+		return bad("payload has %d bytes; 1 to %d are allowed", len(a.Payload), limit)
 	}
 	n := len(a.MediaType)
 	for k, v := range a.Annotations {

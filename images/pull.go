@@ -60,11 +60,14 @@ func (s *Store) pull(ctx context.Context, ref string, opt PullOptions) (Image, e
 		if subject == "" {
 			continue
 		}
-		n, err := s.fetchAttachments(ctx, repo, subject)
+		n, stated, err := s.fetchAttachments(ctx, repo, subject)
 		if err != nil {
 			return Image{}, fmt.Errorf("pull %s: %w", r.Name(), err)
 		}
 		say("signatures of %s: %d", subject, n)
+		if stated > 0 {
+			say("attestations of %s: %d", subject, stated)
+		}
 	}
 	if err := s.mendLayers(img); err != nil {
 		return Image{}, err

@@ -69,11 +69,14 @@ func (s *Store) Push(ctx context.Context, ref string, opt PushOptions) (digest s
 	if err := p.Push(ctx, r, local); err != nil {
 		return "", remoteFault("push "+r.Name(), err)
 	}
-	n, err := s.pushAttachments(ctx, p, img.Digest)
+	n, stated, err := s.pushAttachments(ctx, p, img.Digest)
 	if err != nil {
 		return "", fmt.Errorf("push %s: %w", r.Name(), err)
 	}
 	say("signatures: %d", n)
+	if stated > 0 {
+		say("attestations: %d", stated)
+	}
 	say("digest: %s", img.Digest)
 	return img.Digest, nil
 }

@@ -3,7 +3,9 @@ package images
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -81,8 +83,11 @@ func (s *Store) collect() error {
 			return fmt.Errorf("image %s: nothing is deleted while it is damaged: %w", e.Annotations[keyRef], err)
 		}
 	}
-	for _, d := range []struct{ dir, prefix string }{{"layers", ""}, {"blobs/sha256", ""}, {"attachments", "a:"}} {
+	for _, d := range []struct{ dir, prefix string }{{"layers", ""}, {"blobs/sha256", ""}, {"attachments", "a:"}, {"attestations", "a:"}} {
 		es, err := os.ReadDir(s.path(d.dir))
+		if errors.Is(err, fs.ErrNotExist) && d.dir == "attestations" {
+			continue // a store of before there were any
+		}
 		if err != nil {
 			return err
 		}

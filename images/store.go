@@ -68,7 +68,7 @@ func Open(cfg Config) (*Store, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o711); err != nil {
 		return nil, diskFault(fmt.Errorf("image store: %w", err))
 	}
-	for _, d := range []string{"blobs/sha256", "layers", "attachments", "tmp", "locks", "damaged"} {
+	for _, d := range []string{"blobs/sha256", "layers", "attachments", "attestations", "tmp", "locks", "damaged"} {
 		if err := os.MkdirAll(s.path(d), 0o700); err != nil {
 			return nil, diskFault(fmt.Errorf("image store: %w", err))
 		}
