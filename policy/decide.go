@@ -49,7 +49,7 @@ func (e *Engine) Decide(ctx context.Context, in Input) (Decision, error) {
 // judge answers about an input that is text, and parsed.
 func (e *Engine) judge(ctx context.Context, text []byte, parsed ast.Value) (Decision, error) {
 	d := Decision{level: e.level, revision: e.revision, inputDigest: digestOf(text), input: text}
-	value, err := e.evaluate(ctx, parsed)
+	found, err := e.evaluate(ctx, parsed)
 	if stopped := (*stop)(nil); errors.As(err, &stopped) {
 		return Decision{}, stopped.fault()
 	}
@@ -57,16 +57,16 @@ func (e *Engine) judge(ctx context.Context, text []byte, parsed ast.Value) (Deci
 		d.deny = []Reason{failure(err)}
 		return d, nil
 	}
-	d.fill(value)
+	d.fill(e, found)
 	return d, nil
 }
 
-// evaluate runs the query within bounds. It returns nil for an undefined
+// evaluate runs the query within bounds. It returns nothing for an undefined
 // decision. The evaluation has a goroutine of its own because a built-in
 // cannot be interrupted: the caller gets an answer in time whatever happens.
-func (e *Engine) evaluate(ctx context.Context, input ast.Value) (ast.Value, error) {
+func (e *Engine) evaluate(ctx context.Context, input ast.Value) (answer, error) {
 	type outcome struct {
-		value ast.Value
+		found answer
 		err   error
 	}
 	b := newBudget()
@@ -83,20 +83,20 @@ func (e *Engine) evaluate(ctx context.Context, input ast.Value) (ast.Value, erro
 			}
 			done <- o
 		}()
-		o.value, o.err = e.run(ctx, b, input)
+		o.found, o.err = e.run(ctx, b, input)
 	}()
 	select {
 	case o := <-done:
 		if s := b.stopped(); s != nil {
 			return nil, s
 		}
-		return o.value, o.err
+		return o.found, o.err
 	case <-b.late:
 		return nil, b.stopped()
 	}
 }
 
-func (e *Engine) run(ctx context.Context, b *budget, input ast.Value) (ast.Value, error) {
+func (e *Engine) run(ctx context.Context, b *budget, input ast.Value) (answer, error) {
 	rs, err := e.query.Eval(ctx,
 		rego.EvalParsedInput(input),
 		rego.EvalExternalCancel(b),
@@ -116,14 +116,18 @@ func (e *Engine) run(ctx context.Context, b *budget, input ast.Value) (ast.Value
 	if len(rs) == 0 {
 		return nil, nil
 	}
-	if len(rs) != 1 || len(rs[0].Expressions) != 1 || len(rs[0].Bindings) != 0 {
+	if len(rs) != 1 || len(rs[0].Expressions) != len(e.question.roles) || len(rs[0].Bindings) != 0 {
 		return nil, errors.New("the decision has more than one value")
 	}
-	v, ok := rs[0].Expressions[0].Value.(ast.Value)
-	if !ok {
-		return nil, errors.New("the decision is not a value")
+	found := make(answer, len(rs[0].Expressions))
+	for i, x := range rs[0].Expressions {
+		v, ok := x.Value.(ast.Value)
+		if !ok {
+			return nil, errors.New("the decision is not a value")
+		}
+		found[i] = v
 	}
-	return v, nil
+	return found, nil
 }
 
 // failure is the reason for an evaluation that ended in an error.

@@ -18,6 +18,11 @@ type Reason struct {
 	// Msg says what is wrong, naming the value; Fix what would mend it.
 	Msg string `json:"msg"`
 	Fix string `json:"fix"`
+	// Evidence is what the rule looked at, as JSON, if it says so; a shipped
+	// rule names the member of the input, its values, and what was expected.
+	Evidence json.RawMessage `json:"evidence,omitempty"`
+	// Mode is Warn or Audit for a denial that was not enforced, else empty.
+	Mode Mode `json:"mode,omitempty"`
 }
 
 // Obligations are what an allowed run must do besides. They only tighten;
@@ -122,7 +127,11 @@ func (d Decision) WriteText(w io.Writer) error {
 				fmt.Fprintf(&b, "\n  and %d more to %s (the JSON form has all)\n", len(rs)-i, kind)
 				return
 			}
-			fmt.Fprintf(&b, "\n  %s %s\n    %s\n", kind, r.Code, r.Msg)
+			note := ""
+			if r.Mode != "" {
+				note = " (denied, but not enforced)"
+			}
+			fmt.Fprintf(&b, "\n  %s %s%s\n    %s\n", kind, r.Code, note, r.Msg)
 			if r.Fix != "" {
 				fmt.Fprintf(&b, "    fix: %s\n", r.Fix)
 			}
@@ -131,7 +140,7 @@ func (d Decision) WriteText(w io.Writer) error {
 	if !d.allowed {
 		section("deny", d.Reasons())
 	}
-	section("warn", d.warn)
+	section("warn", slices.DeleteFunc(d.Warnings(), func(r Reason) bool { return r.Mode == Audit }))
 	if lines := d.obligations.lines(); d.allowed && len(lines) > 0 {
 		fmt.Fprintf(&b, "\n  obligations\n    %s\n", strings.Join(lines, "\n    "))
 	}

@@ -3,6 +3,7 @@ package policy_test
 import (
 	"bytes"
 	"encoding/json"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -73,7 +74,7 @@ func TestDecisionJSON(t *testing.T) {
 	if err := dec.Decode(&got); err != nil {
 		t.Fatal(err)
 	}
-	if got.Allow == nil || *got.Allow || len(got.Deny) != 1 || got.Deny[0] != d.Reasons()[0] || got.Warn == nil ||
+	if got.Allow == nil || *got.Allow || len(got.Deny) != 1 || !reflect.DeepEqual(got.Deny[0], d.Reasons()[0]) || got.Warn == nil ||
 		got.Obligations == nil || got.Level != "restricted" || got.Revision != d.Revision() || got.InputDigest != d.InputDigest() {
 		t.Fatalf("%s", b)
 	}

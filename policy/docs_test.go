@@ -79,9 +79,18 @@ func TestPageNamesEveryCode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	pods, err := os.ReadFile("rego/k8s.rego")
+	if err != nil {
+		t.Fatal(err)
+	}
 	var messages map[string]any
 	if err := json.Unmarshal(text, &messages); err != nil {
 		t.Fatal(err)
+	}
+	for _, code := range regexp.MustCompile(`"(k8s\.[a-z-]+)"`).FindAllStringSubmatch(string(pods), -1) {
+		if code[1] != "k8s.input" {
+			messages[code[1]] = true
+		}
 	}
 	for code := range messages {
 		if !bytes.Contains(b, []byte("`"+code+"`")) {
@@ -110,6 +119,14 @@ func TestPageGrants(t *testing.T) {
 	if d := decide(t, e, pages); !d.Allowed() {
 		t.Error(d.Reasons())
 	}
+}
+
+func TestPageModes(t *testing.T) {
+	e := open(t, "grants.json", sample(t, "json file=grants-modes.json"))
+	if d := decide(t, e, with(caps("CAP_CHOWN"))); !d.Allowed() || len(d.Warnings()) != 1 {
+		t.Error(d.Reasons())
+	}
+	denied(t, decide(t, e, with(network("host"))), "baseline.host-namespaces")
 }
 
 func TestPageRulesPassTheirTests(t *testing.T) {

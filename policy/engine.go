@@ -38,6 +38,12 @@ type Engine struct {
 	level    string
 	revision string
 	query    rego.PreparedEvalQuery
+	question *question
+	// point is what it was opened for, base the point whose decision answers;
+	// custom says that the directory has replaced that decision.
+	point, base string
+	custom      bool
+	modes       modes
 }
 
 // maxCompile bounds parsing and compiling local files, in wall time. A
@@ -53,7 +59,7 @@ func Open(cfg Config) (*Engine, error) {
 		return nil, invalidInput("point %q is not one this version decides", cfg.Point)
 	}
 	if _, ok := levelFiles[cfg.Level]; cfg.Level != "" && !ok {
-		return nil, fault.New(fault.Invalid, "policy.level", fmt.Sprintf("there is no policy level %q", cfg.Level), fmt.Sprintf("use %s or %s", Restricted, Baseline))
+		return nil, fault.New(fault.Invalid, "policy.level", fmt.Sprintf("there is no policy level %q", cfg.Level), fmt.Sprintf("use %s, %s or %s", Restricted, Baseline, Privileged))
 	}
 	sources, err := readDir(cfg.Dir, false)
 	if err != nil {
@@ -73,51 +79,65 @@ func Open(cfg Config) (*Engine, error) {
 	}
 	data["ward"] = g.document(level, g.exists)
 
+	e := &Engine{cfg: cfg, point: cfg.Point, base: deciding(cfg.Point, sources), level: level, modes: g.modes}
 	all := sourcesOf(cfg.Point, level, g.exists, sources)
-	e := &Engine{cfg: cfg, level: level, revision: revision(level, append(all, others(sources)...))}
-	if replaces(cfg.Point, sources) {
+	e.revision = revision(level, append(all, others(sources)...))
+	if e.custom = replaces(e.base, sources); e.custom {
 		e.level = "custom"
 	}
 	local := slices.ContainsFunc(sources, func(s source) bool { return s.is(".rego") })
-	if e.query, err = prepare(cfg.Point, all, data, local); err != nil {
+	work := func() error { return e.prepare(sources, all, data, g.shown, local) }
+	if !local {
+		err = work()
+	} else {
+		err = within(maxCompile, work)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return e, nil
 }
 
-// prepare parses and compiles. Neither can be interrupted, so with local files
-// it has a goroutine of its own, which is left to itself if it takes too long.
-func prepare(point string, all []source, data map[string]any, local bool) (rego.PreparedEvalQuery, error) {
-	work := func() (rego.PreparedEvalQuery, error) {
-		modules, err := parse(all)
-		if err != nil {
-			return rego.PreparedEvalQuery{}, err
+// prepare parses and compiles.
+func (e *Engine) prepare(sources, all []source, data map[string]any, grants string, local bool) error {
+	modules, err := parse(all)
+	if err != nil {
+		return err
+	}
+	var own []*ast.Module
+	for _, s := range sources {
+		if m := modules[s.shown]; m != nil {
+			own = append(own, m)
 		}
-		return compile(point, modules, data, !local)
 	}
-	if !local {
-		return work()
+	if err := e.modes.check(grants, own); err != nil {
+		return err
 	}
-	type outcome struct {
-		query rego.PreparedEvalQuery
-		err   error
-	}
-	done := make(chan outcome, 1)
+	e.question = questionFor(e.point, sources, all, modules, len(e.modes) > 0)
+	e.query, err = compile(e.question.body, modules, data, !local)
+	return err
+}
+
+// within does what cannot be interrupted in a goroutine of its own, which is
+// left to itself if it takes too long: what it would have written is then
+// never read.
+func within(d time.Duration, work func() error) error {
+	done := make(chan error, 1)
 	go func() {
-		var o outcome
+		var err error
 		defer func() {
 			if p := recover(); p != nil { // a defect of OPA's, found by the file
-				o = outcome{err: syntax(fmt.Errorf("the policy engine panicked: %v", p))}
+				err = syntax(fmt.Errorf("the policy engine panicked: %v", p))
 			}
-			done <- o
+			done <- err
 		}()
-		o.query, o.err = work()
+		err = work()
 	}()
 	select {
-	case o := <-done:
-		return o.query, o.err
-	case <-time.After(maxCompile):
-		return rego.PreparedEvalQuery{}, fault.New(fault.Unavailable, "policy.timeout", fmt.Sprintf("the policy was not compiled after %v", maxCompile), "make the files of the policy directory smaller and simpler")
+	case err := <-done:
+		return err
+	case <-time.After(d):
+		return fault.New(fault.Unavailable, "policy.timeout", fmt.Sprintf("the policy was not compiled after %v", d), "make the files of the policy directory smaller and simpler")
 	}
 }
 
@@ -178,7 +198,7 @@ var known = []ast.StageID{
 	ast.StageCheckRecursion, ast.StageCheckUnsafeBuiltins, ast.StageCheckDeprecatedBuiltins, ast.StageBuildComprehensionIndices,
 }
 
-func compile(point string, modules map[string]*ast.Module, data map[string]any, shippedOnly bool) (rego.PreparedEvalQuery, error) {
+func compile(body ast.Body, modules map[string]*ast.Module, data map[string]any, shippedOnly bool) (rego.PreparedEvalQuery, error) {
 	ctx := context.Background()
 	store := inmem.NewFromObjectWithOpts(data, inmem.OptRoundTripOnWrite(false), inmem.OptReturnASTValuesOnRead(true))
 	txn, err := store.NewTransaction(ctx)
@@ -200,7 +220,7 @@ func compile(point string, modules map[string]*ast.Module, data map[string]any, 
 		rego.Compiler(c),
 		rego.Store(store),
 		rego.Transaction(txn),
-		rego.ParsedQuery(ast.NewBody(ast.NewExpr(decisionRef(point)))),
+		rego.ParsedQuery(body),
 		// A built-in that fails would otherwise make its rule undefined, and a
 		// deny rule that is undefined denies nothing.
 		rego.StrictBuiltinErrors(true),

@@ -16,11 +16,24 @@ const exampleInput = `{
     "index": "",
     "id": "sha256:2222222222222222222222222222222222222222222222222222222222222222",
     "platform": "linux/amd64", "os": "linux", "arch": "amd64",
-    "labels": {}, "env": ["PATH=/usr/bin:/bin"], "user": "", "created_time": "2026-01-01T00:00:00Z"
+    "labels": {}, "env": ["PATH=/usr/bin:/bin"], "user": "", "created_time": "2026-01-01T00:00:00Z",
+    "fullRepo": "registry.example/team/app", "isCanonical": false, "variant": "", "volumes": [], "workingDir": "", "createdTime": "2026-01-01T00:00:00Z",
+    "hasProvenance": false, "provenance": {
+      "predicateType": "", "buildType": "", "builderID": "", "invocationID": "", "startedOn": "", "finishedOn": "",
+      "configSource": {"uri": "", "digest": {}, "path": ""}
+    },
+    "signatures": [{
+      "kind": "self-signed", "type": "bundle-v0.3", "timestamps": [],
+      "signer": {
+        "certificateIssuer": "", "subjectAlternativeName": "", "issuer": "", "buildSignerURI": "", "runnerEnvironment": "",
+        "sourceRepositoryURI": "", "sourceRepositoryDigest": "", "sourceRepositoryRef": "", "buildTrigger": ""
+      }
+    }]
   },
   "evidence": {
     "verified": true,
-    "digest": "sha256:1111111111111111111111111111111111111111111111111111111111111111"
+    "digest": "sha256:1111111111111111111111111111111111111111111111111111111111111111",
+    "signers": [{"policy": "team", "authority": "key", "kind": "key", "key_id": "sha256:3333333333333333333333333333333333333333333333333333333333333333", "format": "bundle"}]
   },
   "run": {
     "name": "example", "hostname": "example",
@@ -49,10 +62,21 @@ const exampleInput = `{
   },
   "cp": {"direction": "out", "path": "/etc/app.conf", "archive": false, "follow_links": false},
   "attach": {"stdin": false, "terminal": false},
+  "restart": {"by": "", "count": 0, "exit_code": 0},
+  "pull": {"for": "", "platform": ""},
+  "build": {"step": "", "dockerfile": "", "stage": "", "target": "", "arg_names": []},
+  "ci": {"kind": "", "file": "", "name": ""},
+  "k8s": {
+    "operation": "", "kind": "", "namespace": "", "name": "", "container": "", "role": "", "user": "", "groups": [],
+    "privileged": false, "host_network": false, "host_pid": false, "host_ipc": false, "host_process": false, "host_ports": [],
+    "probe_hosts": [], "proc_mount": "", "run_as_non_root": false, "run_as_root": false, "volume_types": []
+  },
   "host": {
     "kernel": "6.12.0", "cgroup": "v2", "os": "linux", "arch": "amd64", "rootless": false,
     "memory": 8589934592, "cpus": 4
-  }
+  },
+  "document": null,
+  "unknowns": []
 }`
 
 func example() map[string]any {

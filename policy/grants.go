@@ -25,10 +25,11 @@ type grants struct {
 	images map[string]scope
 	// callers are trusted to start containers through ward-oci.
 	callers []caller
+	modes   modes
 }
 
 // scope is what can be granted to every image or to some.
-type scope struct{ binds, capabilities, networks, sysctls, devices, seccomp []string }
+type scope struct{ binds, capabilities, networks, sysctls, devices, seccomp, evidence []string }
 
 // document gives read-only binds a list of their own.
 func (s scope) document() map[string]any {
@@ -41,7 +42,7 @@ func (s scope) document() map[string]any {
 		}
 	}
 	return map[string]any{"binds": terms(rw), "binds_ro": terms(ro), "capabilities": terms(s.capabilities), "networks": terms(s.networks),
-		"sysctls": terms(s.sysctls), "devices": terms(s.devices), "seccomp": terms(s.seccomp)}
+		"sysctls": terms(s.sysctls), "devices": terms(s.devices), "seccomp": terms(s.seccomp), "evidence": terms(s.evidence)}
 }
 
 func terms(l []string) []any {
@@ -87,7 +88,7 @@ func (g *grants) read(s source, doc map[string]any) error {
 		case "level":
 			level, ok := v.(string)
 			if _, known := levelFiles[level]; !ok || !known {
-				return badGrants(s, "level %v is not %q or %q", v, Restricted, Baseline)
+				return badGrants(s, "level %v is not %q, %q or %q", v, Restricted, Baseline, Privileged)
 			}
 			g.level = level
 		case "limits":
@@ -96,6 +97,10 @@ func (g *grants) read(s source, doc map[string]any) error {
 			err = g.readImages(s, v)
 		case "oci":
 			err = g.readOCI(s, v)
+		case "modes":
+			g.modes, err = readModes(s, v)
+		case "evidence":
+			err = badGrants(s, "evidence is granted for some images, under images, not for all")
 		default:
 			err = g.scope.read(s, key, v)
 		}
@@ -181,6 +186,13 @@ func (sc *scope) read(s source, key string, v any) (err error) {
 		sc.seccomp, err = readList(s, key, v, func(n string) string {
 			if n == "" || strings.Trim(n, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {
 				return "is not the name of a system call"
+			}
+			return ""
+		})
+	case "evidence":
+		sc.evidence, err = readList(s, key, v, func(n string) string {
+			if n != "static" {
+				return `is not evidence that can be granted: "static"`
 			}
 			return ""
 		})
@@ -281,7 +293,7 @@ func (g grants) document(level string, granted bool) map[string]any {
 		// In place of grants.rego. It must be there: OPA takes the list out of
 		// "not x in list" first, so that a rule with a list that is undefined
 		// never comes to the "not".
-		ward["granted"] = map[string]any{"networks": []any{}, "capabilities": []any{}, "mounts": []any{}, "sysctls": []any{}, "devices": []any{}, "seccomp": []any{}}
+		ward["granted"] = map[string]any{"networks": []any{}, "capabilities": []any{}, "mounts": []any{}, "sysctls": []any{}, "devices": []any{}, "seccomp": []any{}, "evidence": []any{}}
 	}
 	return ward
 }
@@ -303,6 +315,7 @@ func (g grants) messages() map[string]any {
 		"{networks}", g.where("networks", "%[1]v"),
 		"{sysctls}", g.where("sysctls", "%[1]v"),
 		"{seccomp}", g.where("seccomp", "%[1]v"),
+		"{evidence}", g.where("evidence", "static"),
 		"{devices}", g.where("devices", "%[1]v"),
 		"{limits.memory}", g.where("limits", "memory"),
 		"{limits.swap}", g.where("limits", "swap"),

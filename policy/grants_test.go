@@ -63,7 +63,7 @@ func TestGrantsThatAreRefused(t *testing.T) {
 		`{"binds": ["/srv/../etc"]}`, `{"binds": ["/"]}`, `{"binds": ["/:ro"]}`, `{"binds": [""]}`, `{"binds": {"/srv": true}}`,
 		`{"capabilities": ["ALL"]}`, `{"capabilities": ["all"]}`, `{"capabilities": ["chown"]}`, `{"capabilities": [""]}`, `{"capabilities": ["CAP_"]}`,
 		`{"networks": ["bridge"]}`, `{"networks": [""]}`, `{"networks": "host"}`, `{"sysctls": ["a/b"]}`, `{"seccomp": true}`, `{"seccomp": ["*"]}`, `{"seccomp": ["SYS_bpf"]}`, `{"devices": ["/etc/passwd"]}`, `{"devices": ["/dev/../x"]}`, `{"networks": null}`,
-		`{"level": "privileged"}`, `{"level": ""}`, `{"level": 1}`, `{"level": null}`,
+		`{"level": "lenient"}`, `{"level": ""}`, `{"level": 1}`, `{"level": null}`,
 		`{"limits": {"memory": 0}}`, `{"limits": {"memory": -1}}`, `{"limits": {"memory": "lots"}}`, `{"limits": {"memory": "9223372036854775807g"}}`,
 		`{"limits": {"memory": "g"}}`, `{"limits": {"memory": 1.5}}`, `{"limits": {"pids": 0}}`, `{"limits": {"pids": "many"}}`, `{"limits": {"pids": 1e3000}}`,
 		`{"limits": {"cpus": 0}}`, `{"limits": {"cpus": 1e400}}`, `{"limits": {"files": 1}}`, `{"limits": [1]}`,

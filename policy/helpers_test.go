@@ -21,7 +21,7 @@ func good() policy.Input {
 	return policy.Input{
 		Point: "run", Now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
 		Image:    policy.Image{Ref: "registry.example/team/app:1", Host: "registry.example", Repo: "team/app", Tag: "1", Checksum: checksum},
-		Evidence: json.RawMessage(`{"verified":true,"digest":"` + checksum + `"}`),
+		Evidence: json.RawMessage(`{"verified":true,"digest":"` + checksum + `","signers":[{"kind":"key"}]}`),
 		Run: policy.Run{
 			Args: []string{"/bin/app"}, Cwd: "/", NoNewPrivs: true, ReadOnly: true, Network: "none",
 			Limits:      policy.Limits{Memory: 1 << 29, PIDs: 100, CPUs: 1},

@@ -24,8 +24,8 @@ const maxInput = 2 << 20
 // values of the run. Decide fills Version; the caller fills the rest.
 type Input struct {
 	Version int `json:"version"`
-	// Point is where in ward's life the question is asked: "run", "exec",
-	// "cp", "attach" or "oci".
+	// Point is where in ward's life the question is asked: one of the Point
+	// constants.
 	Point string `json:"point"`
 	// Now is the only clock a policy has.
 	Now   time.Time `json:"now"`
@@ -39,7 +39,18 @@ type Input struct {
 	Exec     Exec            `json:"exec"`
 	Cp       Cp              `json:"cp"`
 	Attach   Attach          `json:"attach"`
+	Restart  Restart         `json:"restart"`
+	Pull     Pull            `json:"pull"`
+	Build    Build           `json:"build"`
+	CI       CI              `json:"ci"`
+	K8s      K8s             `json:"k8s"`
 	Host     Host            `json:"host"`
+	// Document is what the request was read from, where that is a document: a
+	// Kubernetes object, a compose file, a Dockerfile's instructions; else null.
+	Document json.RawMessage `json:"document"`
+	// Unknowns names members of the input that are not known at this point
+	// ("host.memory") and therefore empty.
+	Unknowns []string `json:"unknowns"`
 }
 
 // Actor is who asks, read from the kernel at the front door.
@@ -50,32 +61,6 @@ type Actor struct {
 	PID      int    `json:"pid"`
 	Exe      string `json:"exe"`
 	TTY      string `json:"tty"`
-}
-
-// Image is the image as resolved: names are what the user wrote made
-// complete, Checksum is what will run.
-type Image struct {
-	// Ref is the full reference: "registry.example/team/app:1".
-	Ref string `json:"ref"`
-	// Host and Repo are its registry and repository, Tag its tag or "".
-	Host string `json:"host"`
-	Repo string `json:"repo"`
-	Tag  string `json:"tag"`
-	// Checksum is the manifest's digest, "sha256:…"; Index that of the index
-	// it was chosen from, or ""; ID the configuration's.
-	Checksum string `json:"checksum"`
-	Index    string `json:"index"`
-	ID       string `json:"id"`
-	// Platform is "os/arch[/variant]"; OS and Arch its parts.
-	Platform string `json:"platform"`
-	OS       string `json:"os"`
-	Arch     string `json:"arch"`
-	// Labels, Env and User are the image configuration's.
-	Labels map[string]string `json:"labels"`
-	Env    []string          `json:"env"`
-	User   string            `json:"user"`
-	// CreatedTime is 1970 where the image does not say.
-	CreatedTime time.Time `json:"created_time"`
 }
 
 // Run is the final specification: what will be applied, not what was asked.
@@ -246,10 +231,7 @@ func (in Input) encode() ([]byte, error) {
 	if in.Now.IsZero() {
 		return nil, invalidInput("it has no time")
 	}
-	in.Now, in.Image.CreatedTime = in.Now.UTC(), in.Image.CreatedTime.UTC()
-	if in.Image.CreatedTime.IsZero() {
-		in.Image.CreatedTime = time.Unix(0, 0).UTC() // year 1 is not a time to Rego
-	}
+	in.Now = in.Now.UTC()
 	if len(in.Evidence) == 0 {
 		in.Evidence = json.RawMessage("null")
 	}
@@ -260,6 +242,9 @@ func (in Input) encode() ([]byte, error) {
 		}
 	}
 	in.fill()
+	if err := in.Image.believe(in.Evidence); err != nil {
+		return nil, invalidInput("evidence: %v", err)
+	}
 	b, err := json.Marshal(in)
 	if err != nil {
 		return nil, invalidInput("%v", err) // NaN or infinite cpus, broken evidence
@@ -277,21 +262,19 @@ func (in Input) encode() ([]byte, error) {
 
 // fill turns absent lists and maps into empty ones.
 func (in *Input) fill() {
-	in.OCI.fill()
-	in.Exec.fill()
+	in.fillPoints()
+	in.Image.fill()
 	r := &in.Run
 	for _, l := range []*[]string{
-		&in.Image.Env, &r.Args, &r.EnvNames, &r.Capabilities, &r.SecurityOpt, &r.Seccomp.Extra, &r.MaskedPaths,
+		&r.Args, &r.EnvNames, &r.Capabilities, &r.SecurityOpt, &r.Seccomp.Extra, &r.MaskedPaths,
 		&r.ReadonlyPaths, &r.Requested.CapAdd, &r.Requested.CapDrop,
 	} {
 		if *l == nil {
 			*l = []string{}
 		}
 	}
-	for _, m := range []*map[string]string{&in.Image.Labels, &r.Labels} {
-		if *m == nil {
-			*m = map[string]string{}
-		}
+	if r.Labels == nil {
+		r.Labels = map[string]string{}
 	}
 	if r.User.Groups == nil {
 		r.User.Groups = []uint32{}

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -40,19 +41,46 @@ func small(t *ast.Term, left *int) bool {
 	return true
 }
 
-// fill reads the value of data.ward.run.decision. Whatever is not exactly as
-// documented denies; d is allowed only if nothing at all was found wrong.
-func (d *Decision) fill(v ast.Value) {
-	if v == nil {
-		d.refuse("policy.undefined", "the policy has no decision for this run (data.ward.run.decision is undefined)")
+// answer is what an evaluation found: one value for each expression of the
+// question, in its order; nil where the decision is undefined.
+type answer []ast.Value
+
+// fill reads an answer. Whatever is not exactly as documented denies; d is
+// allowed only if nothing at all was found wrong.
+func (d *Decision) fill(e *Engine, a answer) {
+	if len(a) == 0 {
+		d.refuse("policy.undefined", fmt.Sprintf("the policy has no decision for this %s (data.ward.%[1]s.decision is undefined)", e.base))
 		return
 	}
-	obj, ok := v.(ast.Object)
+	obj, ok := a[0].(ast.Object)
 	if !ok {
-		d.refuse("policy.result", fmt.Sprintf("the policy's decision is %s, not an object", kind(v)))
+		d.refuse("policy.result", fmt.Sprintf("the policy's decision is %s, not an object", kind(a[0])))
 		return
 	}
-	allow, sound := false, true
+	allow, sound := d.member(obj)
+	excusable := !e.custom
+	for i, v := range a[1:] {
+		switch r := e.question.roles[i+1]; r {
+		case asViolations:
+			excusable = excusable && e.modes.allLoosened(e.point, v)
+		default:
+			sound = d.add(r, v) && sound
+		}
+	}
+	excused := d.settle(e.modes, e.point) && excusable
+	// Both must say so: an allow beside a reason to deny is a deny.
+	d.allowed = sound && (allow || excused) && len(d.deny) == 0
+	if !d.allowed && len(d.deny) == 0 {
+		d.refuse("policy.denied", "the policy denies without giving a reason")
+	}
+	if !d.allowed {
+		d.obligations = Obligations{}
+	}
+}
+
+// member reads a decision's members.
+func (d *Decision) member(obj ast.Object) (allow, sound bool) {
+	sound = true
 	obj.Foreach(func(k, t *ast.Term) {
 		var err error
 		switch key, _ := k.Value.(ast.String); key {
@@ -75,14 +103,31 @@ func (d *Decision) fill(v ast.Value) {
 			d.refuse("policy.result", "the policy's decision is not understood: "+err.Error())
 		}
 	})
-	// Both must say so: an allow beside a reason to deny is a deny.
-	d.allowed = sound && allow && len(d.deny) == 0
-	if !d.allowed && len(d.deny) == 0 {
-		d.refuse("policy.denied", "the policy denies without giving a reason")
+	return allow, sound
+}
+
+// add reads what a package adds to a decision: a list of at most one set.
+func (d *Decision) add(r role, v ast.Value) bool {
+	l, ok := elements(v)
+	if !ok || len(l) > 1 {
+		d.refuse("policy.result", "what is added to the policy's decision is not understood")
+		return false
 	}
-	if !d.allowed {
-		d.obligations = Obligations{}
+	var err error
+	for _, t := range l {
+		switch r {
+		case asDeny:
+			d.deny, err = reasons(d.deny, "deny", t.Value)
+		case asWarn:
+			d.warn, err = reasons(d.warn, "warn", t.Value)
+		case asObligations:
+			err = d.obligations.read(t.Value)
+		}
 	}
+	if err != nil {
+		d.refuse("policy.result", "what is added to the policy's decision is not understood: "+err.Error())
+	}
+	return err == nil
 }
 
 func (d *Decision) refuse(code, msg string) {
@@ -124,6 +169,12 @@ func reasons(out []Reason, what string, v ast.Value) ([]Reason, error) {
 						return append(out, r), fmt.Errorf("%s of a %s reason is %s, not a string", member, what, kind(s.Value))
 					}
 					*into = plain(string(text))
+				}
+			}
+			if ev := v.Get(ast.StringTerm("evidence")); ev != nil {
+				var err error
+				if r.Evidence, err = evidence(ev); err != nil {
+					return append(out, r), err
 				}
 			}
 			if r.Msg == "" {
@@ -229,6 +280,26 @@ func least(into *int64, key string, v ast.Value) error {
 func capabilityName(s string) bool {
 	rest, ok := strings.CutPrefix(s, "CAP_")
 	return ok && rest != "" && rest != "ALL" && len(s) <= 64 && strings.Trim(rest, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789") == ""
+}
+
+// maxEvidence bounds one reason's evidence, as JSON.
+const maxEvidence = 4 << 10
+
+// evidence is a reason's evidence as JSON; what is too long is left out, and
+// that it was is said.
+func evidence(t *ast.Term) (json.RawMessage, error) {
+	v, err := ast.JSON(t.Value)
+	if err != nil {
+		return nil, fmt.Errorf("evidence of a reason is not JSON: %v", err)
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("evidence of a reason is not JSON: %v", err)
+	}
+	if len(b) > maxEvidence {
+		return json.RawMessage(fmt.Sprintf(`{"omitted":"%d bytes"}`, len(b))), nil
+	}
+	return b, nil
 }
 
 // kind names a value's type for a message.

@@ -18,6 +18,8 @@ const (
 	Restricted = "restricted"
 	// Baseline is PSS "baseline".
 	Baseline = "baseline"
+	// Privileged is PSS "privileged": only evidence is asked for.
+	Privileged = "privileged"
 )
 
 // levelFiles says which shipped files a level needs: parsing and compiling the
@@ -25,6 +27,7 @@ const (
 var levelFiles = map[string][]string{
 	Restricted: {"baseline.rego", "restricted.rego"},
 	Baseline:   {"baseline.rego"},
+	Privileged: {"privileged.rego"},
 }
 
 // grantsRules is what a grants document means, which only matters where there
@@ -36,7 +39,7 @@ const shippedPrefix = "ward/"
 
 // stricter returns the stricter of two levels.
 func stricter(a, b string) string {
-	order := []string{Restricted, Baseline}
+	order := []string{Restricted, Baseline, Privileged}
 	if slices.Index(order, a) < slices.Index(order, b) {
 		return a
 	}

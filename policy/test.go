@@ -74,11 +74,12 @@ func test(ctx context.Context, w io.Writer, dir string, sources, more []source) 
 	ward := g.document(g.level, true)
 	ward["example"] = example()
 	data["ward"] = ward
-	for _, point := range []string{PointOCI, PointExec, PointCp, PointUpdate, PointAttach} {
-		if !replaces(point, sources) {
+	for _, point := range sorted(decisionFiles) {
+		if point != PointRun && (!asRun[point] || extended[point]) && !replaces(point, sources) {
 			more = append(more, shippedSource(decisionFiles[point]))
 		}
 	}
+	more = append(more, shippedSource("privileged.rego"))
 	modules, err := parse(append(sourcesOf(PointRun, Restricted, true, sources), more...))
 	if err != nil {
 		return err

@@ -19,7 +19,7 @@ complete := [
 	input.run.mounts, input.run.security_opt, input.run.masked_paths, input.run.seccomp.profile,
 	data.ward.granted.networks, data.ward.granted.capabilities, data.ward.granted.mounts, data.ward.limits,
 	input.run.sysctls, input.run.devices, data.ward.granted.sysctls, data.ward.granted.devices,
-	input.run.seccomp.narrows, input.run.seccomp.extra, data.ward.granted.seccomp,
+	input.run.seccomp.narrows, input.run.seccomp.extra, data.ward.granted.seccomp, data.ward.granted.evidence,
 ]
 
 # ward: the evidence is for exactly this image.
@@ -28,6 +28,19 @@ violations contains ["baseline.evidence", [input.image.checksum, input.image.ref
 verified if {
 	input.evidence.verified == true
 	input.evidence.digest == input.image.checksum
+}
+
+# ward: somebody signed. A trust policy can let an image in unseen; that counts
+# where it is granted for the image.
+violations contains ["baseline.evidence-static", [input.image.ref]] if {
+	verified
+	not signed
+	not "static" in data.ward.granted.evidence
+}
+
+signed if {
+	some s in input.evidence.signers
+	s.kind != "static"
 }
 
 # ward: every limit is finite (zero or less is "no limit") and within its maximum.

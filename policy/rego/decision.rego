@@ -14,7 +14,12 @@ decision := {
 # not, this would be undefined, and so would the decision.
 violations := data.ward.levels[data.ward.level].violations
 
-deny contains {"code": code, "msg": sprintf(text.msg, values), "fix": sprintf(text.fix, values)} if {
+deny contains {
+	"code": code,
+	"msg": sprintf(text.msg, values),
+	"fix": sprintf(text.fix, values),
+	"evidence": {"input": text.input, "values": values, "expected": text.expected},
+} if {
 	some [code, values] in violations
 	text := data.ward.messages[code]
 }

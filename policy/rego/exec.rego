@@ -13,7 +13,12 @@ decision := {
 # What the container runs by is judged as it would be if it started now.
 violations := data.ward.levels[data.ward.level].violations
 
-deny contains {"code": code, "msg": sprintf(text.msg, values), "fix": sprintf(text.fix, values)} if {
+deny contains {
+	"code": code,
+	"msg": sprintf(text.msg, values),
+	"fix": sprintf(text.fix, values),
+	"evidence": {"input": text.input, "values": values, "expected": text.expected},
+} if {
 	some [code, values] in violations
 	text := data.ward.messages[code]
 }

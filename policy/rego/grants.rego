@@ -16,6 +16,8 @@ sysctls contains s if some s in scopes[_].sysctls
 
 seccomp contains c if some c in scopes[_].seccomp
 
+evidence contains e if some e in scopes[_].evidence
+
 devices contains d if some d in scopes[_].devices
 
 # The source is clean and has no links left: Decide takes no other.

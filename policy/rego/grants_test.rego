@@ -2,7 +2,7 @@ package ward.granted_test
 
 import data.ward.granted
 
-grants(members) := object.union({"binds": [], "binds_ro": [], "capabilities": [], "networks": [], "sysctls": [], "devices": [], "seccomp": [], "images": {}}, members)
+grants(members) := object.union({"binds": [], "binds_ro": [], "capabilities": [], "networks": [], "sysctls": [], "devices": [], "seccomp": [], "evidence": [], "images": {}}, members)
 
 bind(source, read_only) := {"type": "bind", "source": source, "target": "/x", "read_only": read_only}
 
