@@ -158,7 +158,19 @@ func (m *ociMonitor) close() {
 func (m *ociMonitor) kill() {
 	if m != nil {
 		m.proc.Kill()
-		m.proc.Wait()
+		// A caller that adopts orphans (ward-oci run) may have those of a launcher
+		// that was killed: until they are reaped the kernel keeps the first process
+		// of their PID namespace, which is the monitor.
+		done := make(chan struct{})
+		go func() { m.proc.Wait(); close(done) }()
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(time.Millisecond):
+				reapNested(m.proc.Pid)
+			}
+		}
 	}
 }
 

@@ -141,7 +141,7 @@ func (e *Engine) Wait(ctx context.Context, c Container) (sandbox.Exit, error) {
 // recall is how a container ended that is not there any more: one run with
 // --rm, removed by the reaping just done or by another command's.
 func (e *Engine) recall(c Container) (sandbox.Exit, error) {
-	exit, over, err := e.outcome(cmp.Or(c.Status.Run, c.ID))
+	exit, over, err := Outcome(e.layout.Audit(), cmp.Or(c.Status.Run, c.ID))
 	switch {
 	case err != nil:
 		return sandbox.Exit{}, err

@@ -122,7 +122,7 @@ func (e *Engine) lost(ctx context.Context, c *Container) error {
 	if s.Run == "" {
 		s.Run, s.Start = c.ID, 1 // reserved by "ward run", and never reported
 	}
-	exit, over, err := e.outcome(s.Run)
+	exit, over, err := Outcome(e.layout.Audit(), s.Run)
 	if err != nil {
 		return err
 	}
@@ -139,11 +139,11 @@ func (e *Engine) lost(ctx context.Context, c *Container) error {
 	return sandbox.WriteStatus(e.layout.container(c.ID), s)
 }
 
-// outcome says whether the log has an end of this run, and the exit if that is
-// what it is. It reads the whole log, which only what a crash left behind
-// costs.
-func (e *Engine) outcome(run string) (exit *audit.Exit, over bool, err error) {
-	err = audit.Read(e.layout.Audit(), 0, func(en audit.Entry) error {
+// Outcome says whether the log in dir has an end of this run, and the exit if
+// that is what it is. It reads the whole log, which only what a crash left
+// behind costs.
+func Outcome(dir, run string) (exit *audit.Exit, over bool, err error) {
+	err = audit.Read(dir, 0, func(en audit.Entry) error {
 		if en.Run != run {
 			return nil
 		}

@@ -9,7 +9,10 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"github.com/opencontainers/cgroups"
 	devices "github.com/opencontainers/cgroups/devices/config"
+	"github.com/opencontainers/cgroups/manager"
+	"github.com/opencontainers/cgroups/systemd"
 	"github.com/opencontainers/runc/libcontainer"
 	"github.com/opencontainers/runc/libcontainer/configs"
 	"github.com/opencontainers/runc/libcontainer/specconv"
@@ -104,6 +107,9 @@ func ociCreate(plan sandbox.OCIPlan) error {
 	if err != nil {
 		return ociError("", err)
 	}
+	if err := ociNoteCgroups(plan.StateDir, config.Cgroups); err != nil {
+		return ociError("", err)
+	}
 	ct, err := libcontainer.Create(filepath.Join(plan.StateDir, sandbox.OCIStateDir), plan.ID, config)
 	if err != nil {
 		return ociError("", err)
@@ -126,6 +132,20 @@ func ociCreate(plan sandbox.OCIPlan) error {
 		}
 	}
 	return errors.Join(ociError("", err), ct.Destroy())
+}
+
+// ociNoteCgroups puts down where the container's cgroups will be, for who has
+// to remove them if this process is killed before libcontainer has a state.
+func ociNoteCgroups(dir string, c *cgroups.Cgroup) error {
+	if c.Systemd && !systemd.IsRunningSystemd() {
+		return fault.New(fault.Unavailable, "oci.systemd-cgroup", "--systemd-cgroup is asked for, and systemd does not run here: there is no directory /run/systemd/system",
+			"set the caller to cgroupfs (containerd: SystemdCgroup = false, podman: --cgroup-manager cgroupfs, Docker: native.cgroupdriver=cgroupfs)")
+	}
+	m, err := manager.New(c)
+	if err != nil {
+		return err
+	}
+	return sandbox.NoteOCICgroups(dir, m.GetPaths())
 }
 
 // ociConfig translates the specification with libcontainer's own converter.

@@ -5,6 +5,7 @@ package fault
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -46,13 +47,18 @@ func settled(t *testing.T, w *lab.Ward, output string) {
 			break
 		}
 	}
-	intents, outcome := map[string]bool{}, map[string][]audit.Type{}
+	intents, outcome, execs := map[string]bool{}, map[string][]audit.Type{}, map[string][]audit.Type{}
 	if r := w.Do("ps", "-a"); r.Code != 0 {
 		t.Errorf("the next command does not work: exit %d\n%s", r.Code, r.Stderr)
 	}
 	for _, e := range w.Records() {
-		if e.Type == audit.RunIntent {
+		var d struct{ Exec string }
+		_ = json.Unmarshal(e.Data, &d)
+		if e.Type == audit.RunIntent || e.Type == audit.OCIIntent && d.Exec == "" {
 			intents[e.Run] = true
+		}
+		if e.Type == audit.ExecExit || e.Type == audit.ExecDenied {
+			execs[d.Exec] = append(execs[d.Exec], e.Type)
 		}
 		if ends[e.Type] {
 			outcome[e.Run] = append(outcome[e.Run], e.Type)
@@ -64,6 +70,12 @@ func settled(t *testing.T, w *lab.Ward, output string) {
 	for run := range intents {
 		if len(outcome[run]) != 1 {
 			t.Errorf("run %.12s has these ends, not one: %v", run, outcome[run])
+		}
+	}
+	// One that was killed on its way in has none: the end of its run is its end.
+	for exec, ends := range execs {
+		if len(ends) > 1 {
+			t.Errorf("process %.12s has more ends than one: %v", exec, ends)
 		}
 	}
 	if r := w.Do("audit", "verify"); r.Code != 0 {
@@ -98,12 +110,19 @@ func clean(t *testing.T, w *lab.Ward) {
 // standard output.
 func straced(t *testing.T, w *lab.Ward, strace []string, args ...string) (trace, stdout string) {
 	t.Helper()
+	return stracedProgram(t, w, strace, "ward", args...)
+}
+
+// stracedProgram is straced for another of ward's programs.
+func stracedProgram(t *testing.T, w *lab.Ward, strace []string, program string, args ...string) (trace, stdout string) {
+	t.Helper()
 	path, err := exec.LookPath("strace")
 	if err != nil {
 		t.Fatal("strace is missing: make deps-test")
 	}
 	file := filepath.Join(w.Dir, "trace")
 	cmd := w.Command(args...)
+	cmd.Args[0] = filepath.Join(lab.Bin(), program)
 	cmd.Args = append(append([]string{"strace", "-f", "-y", "-qq", "-s", "256", "-e", "signal=none", "-o", file}, strace...), cmd.Args...)
 	cmd.Path = path
 	r := w.Finish(cmd)

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,6 +28,30 @@ var lives = []string{
 	`ward run -d --restart on-failure:3 --name NAME IMAGE sh -c "echo MARK; exit 1"; sleep 0.2; ward rm -f NAME`,
 	`ward volume create NAME; ward run --rm -v NAME:/v IMAGE touch /v/x; ward volume rm NAME`,
 	`ward run --rm -v /anonymous IMAGE touch /anonymous/x`,
+	`ward run -d --name NAME IMAGE sleep 60; ward exec NAME sh -c "echo MARK; sleep 0.02" && ack exec.exit; ward exec -d NAME sleep 60 && ack exec.start; ward rm -f NAME`,
+	`ward run -d --name NAME IMAGE sleep 60; script -qec "ward exec -it NAME sh -c 'echo MARK; sleep 0.05'" /dev/null </dev/null; ward rm -f NAME`,
+	`ward run -d --name NAME --tmpfs /w IMAGE sleep 60; ward cp rootfs.tar NAME:/w && ack container.copy; ward cp NAME:/w/rootfs.tar NAME.tar && ack container.copy; ward rm -f NAME; rm -f NAME.tar`,
+	`ward run -d --name NAME --memory 64m IMAGE sleep 60; ward update --memory 48m --memory-swap 48m NAME && ack container.update; ward pause NAME; ward unpause NAME; ward rm -f NAME`,
+
+	// Of callers of ward-oci; the shell is one.
+	`ward-oci create -b SLEEP ID </dev/null >ID.out 2>&1 && ack oci.intent; ward-oci start ID && ack run.start; ward-oci exec ID sh -c "echo MARK"; ward-oci kill ID KILL; ward-oci delete --force ID`,
+	`ward-oci run -b ECHO ID </dev/null >ID.out 2>&1 && ack run.start`,
+	`ward-oci run -d -b SLEEP ID </dev/null >ID.out 2>&1 && ack run.start; ward-oci exec -d ID sleep 60 </dev/null >ID.out 2>&1 && ack exec.start; ward-oci pause ID; ward-oci resume ID; ward-oci delete --force ID`,
+	`ward-oci create -b SLEEP ID </dev/null >ID.out 2>&1 && ack oci.intent; ward-oci delete ID; ward-oci run -d -b SLEEP ID </dev/null >ID.out 2>&1; ward-oci pause ID; ward-oci delete --force ID`,
+}
+
+// preamble is what each script begins with. What a life has been told that it
+// is done it notes, with the type of the record that then has to be there.
+const preamble = `ack() { echo "$1" >>acknowledged; }; `
+
+// shell is a life of the container of that name. It does not end in a
+// command of ward's, which the shell would execute in its own place.
+func shell(w *lab.Ward, life, name string, flags ...string) *exec.Cmd {
+	text := strings.NewReplacer("IMAGE", image, "NAME", name, "MARK", marker, "ID", filepath.Base(w.Dir)+"-"+name,
+		"SLEEP", filepath.Join(w.Dir, "sleep"), "ECHO", filepath.Join(w.Dir, "echo")).Replace(preamble+life) + "; true"
+	cmd := exec.Command("sh", append(flags, "-c", text)...)
+	cmd.Env, cmd.Dir, cmd.WaitDelay = w.Env, w.Dir, 5*time.Second
+	return cmd
 }
 
 // TestRandomKills kills a random process, of whichever life is under way, at a
@@ -48,10 +73,12 @@ func TestRandomKills(t *testing.T) {
 			t.Parallel()
 			rng := rand.New(rand.NewPCG(seed, uint64(i)))
 			w := newWard(t)
+			callers(t, w)
 			for round := range rounds / wards {
 				life := lives[rng.IntN(len(lives))]
 				victim := kill(t, w, rng, life, fmt.Sprint("c", round))
 				restored(t, w)
+				acknowledged(t, w)
 				if t.Failed() {
 					t.Fatalf("WARD_SEED=%d, ward %d, round %d: after killing %s in %s", seed, i, round, victim, life)
 				}
@@ -64,8 +91,7 @@ func TestRandomKills(t *testing.T) {
 // kill runs a life and kills one of its processes, or the shell that runs it.
 func kill(t *testing.T, w *lab.Ward, rng *rand.Rand, life, name string) string {
 	t.Helper()
-	cmd := exec.Command("sh", "-c", strings.NewReplacer("IMAGE", image, "NAME", name, "MARK", marker).Replace(life))
-	cmd.Env, cmd.Dir, cmd.WaitDelay = w.Env, w.Dir, 5*time.Second
+	cmd := shell(w, life, name)
 	// Its own group, so that a script that goes on after the kill can be ended.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
@@ -110,6 +136,7 @@ func restored(t *testing.T, w *lab.Ward) {
 	if r := w.Do("volume", "prune", "-a", "-f"); r.Code != 0 {
 		t.Errorf("volume prune: exit %d\n%s", r.Code, r.Stderr)
 	}
+	deleted(t, w)
 	settled(t, w, "")
 }
 
@@ -118,6 +145,7 @@ func restored(t *testing.T, w *lab.Ward) {
 // same range of ids.
 func TestCrowd(t *testing.T) {
 	w := newWard(t)
+	callers(t, w)
 	w.Patience = 5 * time.Minute
 	containers, workers := 200, 16
 	if testing.Short() {
@@ -130,9 +158,7 @@ func TestCrowd(t *testing.T) {
 			for i := range jobs {
 				name := fmt.Sprint("crowd", i)
 				life := lives[i%len(lives)]
-				cmd := exec.Command("sh", "-ec", strings.NewReplacer("IMAGE", image, "NAME", name, "MARK", marker,
-					"ward start -a NAME", "(ward start -a NAME || true)").Replace(life))
-				cmd.Env, cmd.Dir, cmd.WaitDelay = w.Env, w.Dir, 5*time.Second
+				cmd := shell(w, strings.ReplaceAll(life, "ward start -a NAME", "(ward start -a NAME || true)"), name, "-e")
 				out, err := cmd.CombinedOutput()
 				if err != nil {
 					results <- fmt.Sprintf("%s: %v\n%s", life, err, out)
@@ -154,6 +180,7 @@ func TestCrowd(t *testing.T) {
 		}
 	}
 	restored(t, w)
+	acknowledged(t, w)
 	ownRanges(t, w)
 	clean(t, w)
 }

@@ -238,11 +238,18 @@ func (w *Ward) Cgroups() []string {
 					found = append(found, p)
 				}
 			}
+			if strings.Contains(name, w.Mark()) {
+				found = append(found, p)
+			}
 			return nil
 		})
 	}
 	return found
 }
+
+// Mark is what the names of a test's own control groups, and of containers
+// that other programs than ward make, have to hold to be taken for this ward's.
+func (w *Ward) Mark() string { return filepath.Base(w.Dir) + "-" }
 
 // hierarchies are the mounted cgroup file systems.
 func hierarchies() []string {
@@ -300,9 +307,26 @@ func (w *Ward) owns(pid int, runs map[string]bool) (string, bool) {
 			return line, true
 		}
 	}
+	if bytes.Contains(cgroup, []byte(w.Mark())) {
+		return line, true
+	}
 	exe, _ := os.Readlink(filepath.Join(dir, "exe"))
-	ours := strings.HasPrefix(exe, Bin()+"/ward") && bytes.Contains(environ, []byte("WARD_ROOT="+w.Root+"\x00"))
-	return line, ours
+	if !strings.HasPrefix(exe, Bin()+"/ward") {
+		return line, false
+	}
+	return line, bytes.Contains(environ, []byte("WARD_ROOT="+w.Root+"\x00")) || w.holds(dir)
+}
+
+// holds says whether a process has a file of this ward's directory open: the
+// launcher and the monitors of ward-oci have nothing else to be told by.
+func (w *Ward) holds(proc string) bool {
+	es, _ := os.ReadDir(filepath.Join(proc, "fd"))
+	for _, e := range es {
+		if name, _ := os.Readlink(filepath.Join(proc, "fd", e.Name())); strings.HasPrefix(name, w.Dir+"/") {
+			return true
+		}
+	}
+	return false
 }
 
 // Sweep ends and removes whatever the ward still has on the machine. It is

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ward-project/ward/audit"
+	"github.com/ward-project/ward/internal/engine"
 	"github.com/ward-project/ward/internal/fault"
 	"github.com/ward-project/ward/internal/fsx"
 	"github.com/ward-project/ward/sandbox"
@@ -85,7 +86,7 @@ func (g *Gate) reserve(ctx context.Context, root, id string) (*slot, error) {
 	if made(s.dir, id) { // by somebody who was faster
 		return nil, errors.Join(exists, s.lock.Unlock())
 	}
-	if err := g.settle(ctx, s.dir); err != nil {
+	if err := errors.Join(g.settle(ctx, s.dir), sandbox.CleanOCI(s.dir)); err != nil {
 		return nil, errors.Join(err, s.lock.Unlock())
 	}
 	return s, nil
@@ -97,13 +98,13 @@ func made(dir, id string) bool {
 	return err == nil
 }
 
-// abandon removes what was reserved for a container that is not to be.
-// An added process has none.
+// abandon removes what was reserved for a container that is not to be, and
+// what a launcher that was killed has left of it. An added process has none.
 func (s *slot) abandon() error {
 	if s == nil {
 		return nil
 	}
-	return errors.Join(os.RemoveAll(s.dir), s.lock.Unlock())
+	return errors.Join(sandbox.CleanOCI(s.dir), os.RemoveAll(s.dir), s.lock.Unlock())
 }
 
 func (s *slot) write(r record) error {
@@ -144,6 +145,11 @@ func (g *Gate) settle(ctx context.Context, dir string) error {
 	if err == nil && st.Phase == sandbox.PhaseExited {
 		return nil
 	}
+	// Killed between the record of the end and its status, or a refused start
+	// whose directory was still to be removed: a run has one end.
+	if _, over, err := engine.Outcome(g.c.Layout.Audit(), r.Run); err != nil || over {
+		return err
+	}
 	return g.append(ctx, audit.Record{Type: audit.RunLost, Run: r.Run, Actor: g.c.Actor,
 		Data: audit.Lost{Phase: string(st.Phase), Reason: "the container's monitor died, or never began"}})
 }
@@ -161,8 +167,10 @@ func (g *Gate) remove(ctx context.Context, root, id string) error {
 	if err != nil {
 		return fault.Wrap(fault.Unavailable, "oci.monitor", fmt.Errorf("the container's monitor does not end: %w", err), "delete it again")
 	}
-	err = g.settle(ctx, dir)
-	return errors.Join(err, os.RemoveAll(dir), lock.Unlock())
+	if err = g.settle(ctx, dir); err == nil {
+		err = errors.Join(sandbox.CleanOCI(dir), os.RemoveAll(dir))
+	}
+	return errors.Join(err, lock.Unlock())
 }
 
 // monitorTimeout bounds how long a delete waits for the monitor's last record.
