@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -138,8 +139,12 @@ func FuzzBundle(f *testing.F) {
 	})
 }
 
-// TestMain runs the checks of network_test.go in a process of their own.
+// TestMain runs the checks of network_test.go, and the key plugin of
+// signer_test.go, in a process of their own.
 func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == pluginName {
+		os.Exit(plugin())
+	}
 	if mode := os.Getenv("WARD_TEST_SEALED"); mode != "" {
 		os.Exit(sealedMain(mode))
 	}

@@ -196,25 +196,3 @@ func keyExists(path string) error {
 	return fault.New(fault.Invalid, "key.exists", path+" exists and is not overwritten",
 		"name another directory with --out, or move the old key away")
 }
-
-// loadSigner opens a cosign private key for signing.
-func loadSigner(path string, password []byte) (signature.SignerVerifier, error) {
-	b, err := readBounded(path, maxKeyFile)
-	if err != nil {
-		return nil, fault.Wrap(fault.Invalid, "key.read", err, "name a private key made by `ward key generate` or cosign")
-	}
-	sv, err := cosign.LoadPrivateKey(b, password, nil)
-	if err != nil {
-		return nil, fault.New(fault.Invalid, "key.read", fmt.Sprintf("%s: %v", path, err),
-			"give the key's password, or name a private key made by `ward key generate` or cosign")
-	}
-	pub, err := sv.PublicKey()
-	if err != nil {
-		return nil, err
-	}
-	if k, ok := pub.(*ecdsa.PublicKey); !ok || k.Curve != elliptic.P256() {
-		return nil, fault.New(fault.Invalid, "key.type", path+": ward signs with ECDSA P-256 keys only",
-			"make a key with `ward key generate`, or sign with cosign itself: other keys are accepted when verifying")
-	}
-	return sv, nil
-}

@@ -20,7 +20,8 @@ import (
 // SignRequest names what to sign, and with what. All fields but Password and
 // Annotations are required.
 type SignRequest struct {
-	// KeyPath is an encrypted cosign private key file (ECDSA P-256).
+	// KeyPath names the private key (ECDSA P-256): an encrypted file of cosign's,
+	// env://VARIABLE with the same content, or NAME://KEY for a key plugin.
 	KeyPath string
 	// Password decrypts it; empty for a key made without one.
 	Password []byte
@@ -57,7 +58,7 @@ func Sign(ctx context.Context, r SignRequest) (Material, error) {
 		return Material{}, fault.New(fault.Invalid, "sign.format", fmt.Sprintf("unknown signature format %q", r.Format),
 			"use cosign or bundle")
 	}
-	signer, err := loadSigner(r.KeyPath, r.Password)
+	signer, err := loadSigner(ctx, r.KeyPath, r.Password)
 	if err != nil {
 		return Material{}, err
 	}
