@@ -68,6 +68,10 @@ func (a authority) judge(ctx context.Context, s Subject, claims []claim, missed 
 			missed.digest = digest
 			continue
 		}
+		if c.misnamed {
+			missed.misnamed, missed.name = true, c.name
+			continue
+		}
 		// Two signatures by one signer are one signer's word.
 		if slices.ContainsFunc(signers, func(o Signer) bool { return o.KeyID == signer.KeyID }) {
 			continue

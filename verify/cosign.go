@@ -31,51 +31,51 @@ func parseCosign(m Material) (claim, error) {
 	if raw, err := base64.StdEncoding.Strict().DecodeString(b64); err != nil || len(raw) == 0 || strings.ContainsAny(b64, "\r\n") {
 		return claim{}, errors.New("signature is not base64")
 	}
-	digest, err := simpleSigningDigest(m.Payload)
+	signed, digest, err := simpleSigningClaim(m.Payload)
 	if err != nil {
 		return claim{}, err
 	}
 	return claim{
 		format:  KindCosign,
 		digests: []string{digest},
+		name:    signed,
 		byKey: func(ctx context.Context, k publicKey, digest string) error {
 			return checkCosign(ctx, m.Payload, b64, k, digest)
 		},
 	}, nil
 }
 
-// simpleSigningDigest returns the digest a payload claims. Only "optional" may
+// simpleSigningClaim returns the name and the digest a payload is about. Only "optional" may
 // hold what we do not know: "critical" means that a reader who does not
 // understand a field must refuse.
-func simpleSigningDigest(b []byte) (string, error) {
+func simpleSigningClaim(b []byte) (name, digest string, err error) {
 	v, err := strictJSON(b)
 	if err != nil {
-		return "", fmt.Errorf("payload: %w", err)
+		return "", "", fmt.Errorf("payload: %w", err)
 	}
 	top, ok := v.(map[string]any)
 	if !ok {
-		return "", errors.New("payload is not a JSON object")
+		return "", "", errors.New("payload is not a JSON object")
 	}
 	critical, err := object(top, "critical")
 	if err != nil {
-		return "", fmt.Errorf("payload: %w", err)
+		return "", "", fmt.Errorf("payload: %w", err)
 	}
 	image, err := object(critical, "image")
 	if err != nil {
-		return "", fmt.Errorf("payload: critical: %w", err)
+		return "", "", fmt.Errorf("payload: critical: %w", err)
 	}
 	identity, err := object(critical, "identity")
 	if err != nil {
-		return "", fmt.Errorf("payload: critical: %w", err)
+		return "", "", fmt.Errorf("payload: critical: %w", err)
 	}
 	kind, err := text(critical, "type")
 	if err == nil && kind != payload.CosignSignatureType {
 		err = fmt.Errorf("type is %q, not %q", kind, payload.CosignSignatureType)
 	}
 	if err == nil {
-		_, err = text(identity, "docker-reference")
+		name, err = text(identity, "docker-reference")
 	}
-	digest := ""
 	if err == nil {
 		digest, err = text(image, "docker-manifest-digest")
 	}
@@ -87,9 +87,9 @@ func simpleSigningDigest(b []byte) (string, error) {
 			onlyKeys(identity, "docker-reference"), onlyKeys(image, "docker-manifest-digest"))
 	}
 	if err != nil {
-		return "", fmt.Errorf("payload: %w", err)
+		return "", "", fmt.Errorf("payload: %w", err)
 	}
-	return digest, nil
+	return name, digest, nil
 }
 
 // checkCosign verifies the signature with one key and the claim in it against

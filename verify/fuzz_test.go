@@ -86,7 +86,7 @@ func FuzzPayload(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte, sig string) {
 		c := parse(Material{Kind: KindCosign, MediaType: "application/vnd.dev.cosign.simplesigning.v1+json", Payload: body,
 			Annotations: map[string]string{static.SignatureAnnotationKey: sig}}, Subject{Digests: []string{testDigest}})
-		if digest, err := simpleSigningDigest(body); err == nil {
+		if _, digest, err := simpleSigningClaim(body); err == nil {
 			h, herr := v1.NewHash(digest)
 			layer, serr := static.NewSignature(body, sig)
 			if herr != nil || serr != nil {

@@ -25,8 +25,8 @@ func compileGlob(text string) (glob, error) {
 		return glob{}, errors.New("glob is empty or too long")
 	}
 	for _, r := range text {
-		if !strings.ContainsRune("-_:/*.", r) && (r > 'z' || !isAlnum(byte(r))) {
-			return glob{}, errors.New("glob may hold letters, digits and - _ : / * . only")
+		if !strings.ContainsRune("-_:/*.@", r) && (r > 'z' || !isAlnum(byte(r))) {
+			return glob{}, errors.New("glob may hold letters, digits and - _ : / * . @ only")
 		}
 	}
 	full := text

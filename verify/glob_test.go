@@ -47,6 +47,10 @@ func TestGlobMeansWhatItMeansInACluster(t *testing.T) {
 		{"ghcr.io/a:1", "ghcr.io/a:1@" + testDigest, false},
 		{"ghcr.io/a", "ghcr.io/a@" + testDigest, false},
 		{"library/busybox", "ghcr.io/library/busybox", false},
+		// Ward's own: a cluster refuses "@" in a glob.
+		{"ghcr.io/a@*", "ghcr.io/a@" + testDigest, true},
+		{"ghcr.io/a@*", "ghcr.io/ab@" + testDigest, false},
+		{"ghcr.io/a@*", "ghcr.io/a:1", false},
 		{"localhost:5000/*", "localhost:5000/a", true},
 		{"127.0.0.1:5000/**", "127.0.0.1:5001/a", false},
 	} {
@@ -62,7 +66,7 @@ func TestGlobMeansWhatItMeansInACluster(t *testing.T) {
 			t.Errorf("%s matches %s: %v, want %v", c.glob, c.image, got, c.want)
 		}
 	}
-	for _, bad := range []string{"", ".+", "[a-z]*", "a b", "a?", "a#b", "a@b", "ä", "a\nb", strings.Repeat("a", 513)} {
+	for _, bad := range []string{"", ".+", "[a-z]*", "a b", "a?", "a#b", "ä", "a\nb", strings.Repeat("a", 513)} {
 		if _, err := compileGlob(bad); err == nil {
 			t.Errorf("glob %q was accepted", bad)
 		}

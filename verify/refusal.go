@@ -15,6 +15,10 @@ import (
 type misses struct {
 	// digest is what a trusted key signed instead of this image, or "".
 	digest string
+	// misnamed says that one who is trusted signed this image under a name that
+	// the policy does not take for it; name is that, "" in a bundle.
+	misnamed bool
+	name     string
 	// format says that signatureFormat left a signature out.
 	format bool
 }
@@ -48,6 +52,9 @@ func (p policy) refusal(s Subject, claims []claim, missed misses) error {
 		return refuse("trust.unsigned", fmt.Sprintf(" carries attestations but no signature (trust policy %q)", p.name), remedy)
 	case missed.digest != "":
 		return refuse("trust.wrong-digest", fmt.Sprintf(": a key trusted by policy %q signed another image (%s), not this one", p.name, missed.digest), remedy)
+	case missed.misnamed:
+		return refuse("trust.wrong-name", fmt.Sprintf(" was signed under the name %q, but trust policy %q asks for %s", clip(missed.name), p.name, p.signed),
+			remedy+"; cosign and ward sign repositories, without tag: matchRepository takes those")
 	case malformed > 0 && malformed+attestations == len(claims):
 		return refuse("trust.malformed", fmt.Sprintf(": no signature can be read: %s (trust policy %q)", clip(bad.Error()), p.name), remedy)
 	}
@@ -92,8 +99,7 @@ func (p policy) wants() (keys []string, denials string) {
 func noPolicy(ref name.Reference, s Subject) error {
 	glob := ref.Context().Name() + ":*"
 	if _, tagged := ref.(name.Tag); !tagged {
-		// "@" cannot be written in a glob.
-		glob = ref.Context().Name() + "*"
+		glob = ref.Context().Name() + "@*"
 	}
 	return fault.New(fault.Unverified, "trust.no-policy",
 		fmt.Sprintf("no trust policy matches %s", label(s)), fmt.Sprintf("ward trust add --key PUB '%s'", glob))

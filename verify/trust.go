@@ -92,6 +92,13 @@ func TrustAdd(dir string, rule TrustRule) (string, error) {
 	if _, err := parsePolicies(path, b); err != nil {
 		return "", err
 	}
+	return createPolicy(dir, name, b)
+}
+
+// createPolicy writes the file NAME.yaml of the trust directory, making the
+// directory if need be, and never over one that is there.
+func createPolicy(dir, name string, b []byte) (string, error) {
+	path := filepath.Join(dir, name+".yaml")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fault.Wrap(fault.Invalid, ruleTrustPolicy, err, "run as the owner of "+filepath.Dir(dir))
 	}

@@ -22,6 +22,8 @@ type policy struct {
 	mode        string
 	globs       []glob
 	authorities []authority
+	// signed is what it asks of the name in a signature.
+	signed signedName
 }
 
 // Bounds on trust files. They are the owner's, but a mistake (a disk image

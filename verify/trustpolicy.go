@@ -2,6 +2,7 @@ package verify
 
 import (
 	"fmt"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -81,8 +82,11 @@ func field(n *yaml.Node, key string) *yaml.Node {
 
 // metadata takes the name; the other fields are what a cluster adds.
 func (r reader) metadata(n *yaml.Node, p *policy) error {
-	known := map[string]func(*yaml.Node) error{"name": r.str(&p.name, "metadata.name")}
-	for _, k := range []string{"annotations", "labels", "creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp",
+	known := map[string]func(*yaml.Node) error{
+		"name":        r.str(&p.name, "metadata.name"),
+		"annotations": func(n *yaml.Node) error { return r.annotations(n, p) },
+	}
+	for _, k := range []string{"labels", "creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp",
 		"finalizers", "generateName", "generation", "managedFields", "ownerReferences", "resourceVersion", "selfLink", "uid"} {
 		known[k] = ignored
 	}
@@ -93,6 +97,31 @@ func (r reader) metadata(n *yaml.Node, p *policy) error {
 		return r.errorf(n, "metadata.name %q is not a name (lower-case letters, digits, - and .)", p.name)
 	}
 	return nil
+}
+
+// annotations are anybody's, but for ward's own, which say what a cluster has
+// no field for.
+func (r reader) annotations(n *yaml.Node, p *policy) error {
+	if n.Kind != yaml.MappingNode {
+		return r.errorf(n, "metadata.annotations must be a mapping")
+	}
+	known := map[string]func(*yaml.Node) error{}
+	for i := 0; i < len(n.Content); i += 2 {
+		if k := n.Content[i].Value; !strings.HasPrefix(k, ownAnnotations) {
+			known[k] = ignored
+		}
+	}
+	known[signedNameAnnotation] = func(n *yaml.Node) (err error) {
+		var s string
+		if err := r.str(&s, signedNameAnnotation)(n); err != nil {
+			return err
+		}
+		if p.signed, err = parseSignedName(s); err != nil {
+			return r.errorf(n, "%s: %v", signedNameAnnotation, err)
+		}
+		return nil
+	}
+	return r.fields(n, "metadata.annotations", known)
 }
 
 func (r reader) spec(n *yaml.Node, p *policy) error {

@@ -42,10 +42,14 @@ func Open(trustDir string) (*Verifier, error) {
 type claim struct {
 	format  string
 	digests []string
+	// name is the one it was made for, as written; a bundle has none.
+	name string
 	// keyless is set if it brings a certificate instead of naming a key.
 	keyless bool
 	// misfiled is set if it was found beside another digest.
 	misfiled bool
+	// misnamed is set if the policy that is asked does not take its name.
+	misnamed bool
 	// byKey fails unless key k signed a statement about digest.
 	byKey func(ctx context.Context, k publicKey, digest string) error
 	// bad is why the material could not be parsed.
@@ -150,6 +154,10 @@ func annotationBytes(m Material) int {
 func (p policy) judge(ctx context.Context, s Subject, claims []claim) ([]Signer, misses, error) {
 	var signers []Signer
 	var missed misses
+	claims, err := p.named(s, claims)
+	if err != nil {
+		return nil, missed, err
+	}
 	for _, a := range p.authorities {
 		found, err := a.judge(ctx, s, claims, &missed)
 		if err != nil {
@@ -161,6 +169,23 @@ func (p policy) judge(ctx context.Context, s Subject, claims []claim) ([]Signer,
 		}
 	}
 	return signers, missed, nil
+}
+
+// named marks the claims that were made for a name the policy does not take
+// for this image.
+func (p policy) named(s Subject, claims []claim) ([]claim, error) {
+	if p.signed.kind == "" {
+		return claims, nil
+	}
+	ref, err := checkSubject(s)
+	if err != nil {
+		return nil, err
+	}
+	claims = slices.Clone(claims)
+	for i, c := range claims {
+		claims[i].misnamed = !p.signed.match(ref, c.name)
+	}
+	return claims, nil
 }
 
 // about returns the digest of the image that the claim is about, or what else

@@ -247,7 +247,7 @@ func readKey(path string) ([]byte, error) {
 
 func newTrust(a *app) *cobra.Command {
 	group := &cobra.Command{Use: "trust", Short: "Whose signatures this host accepts, for which images"}
-	group.AddCommand(newTrustAdd(a), newTrustList(a), newTrustRm(a), newTrustTest(a))
+	group.AddCommand(newTrustAdd(a), newTrustList(a), newTrustRm(a), newTrustTest(a), newTrustShow(a), newTrustImport(a), newTrustExport(a))
 	return group
 }
 
