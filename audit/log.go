@@ -229,11 +229,34 @@ func (l *Log) Intend(ctx context.Context, in Intent) (Permit, error) {
 	if err := l.reserve(); err != nil {
 		return Permit{}, err
 	}
-	q, err := l.commit(ctx, []Record{{Type: typ, Run: in.Run, Actor: in.Actor, Plan: in.Plan, Data: in}}, true)
+	q, err := l.commit(ctx, []Record{{Type: typ, Run: in.Run, Actor: in.Actor, Plan: in.Plan, Data: in}}, true, true)
 	if err != nil {
 		return Permit{}, err
 	}
 	return Permit{receipt.New(q.leaves[0], q.index, q.size, q.proof, q.note)}, nil
+}
+
+// Prove records like Append and returns the proof of it, for who acts only on
+// what is on record. An intent has Intend.
+func (l *Log) Prove(ctx context.Context, r Record) (Permit, error) {
+	if err := appendable(r); err != nil {
+		return Permit{}, err
+	}
+	if r.Run == "" || !isDigest(r.Plan) {
+		return Permit{}, fmt.Errorf("%w: %s without run or plan digest", ErrInvalid, r.Type)
+	}
+	q, err := l.commit(ctx, []Record{r}, true, true)
+	if err != nil {
+		return Permit{}, err
+	}
+	return Permit{receipt.New(q.leaves[0], q.index, q.size, q.proof, q.note)}, nil
+}
+
+func appendable(r Record) error {
+	if isIntent(r.Type) || r.Type == LogGenesis || r.Type == LogRecovered {
+		return fmt.Errorf("%w: %s cannot be appended", ErrInvalid, r.Type)
+	}
+	return nil
 }
 
 // Append records and returns when the records are on disk and signed, in
@@ -252,14 +275,14 @@ func (l *Log) Post(ctx context.Context, records ...Record) error {
 
 func (l *Log) append(ctx context.Context, records []Record, durable bool) error {
 	for _, r := range records {
-		if isIntent(r.Type) || r.Type == LogGenesis || r.Type == LogRecovered {
-			return fmt.Errorf("%w: %s cannot be appended", ErrInvalid, r.Type)
+		if err := appendable(r); err != nil {
+			return err
 		}
 	}
 	if len(records) == 0 {
 		return nil
 	}
-	_, err := l.commit(ctx, records, durable)
+	_, err := l.commit(ctx, records, durable, false)
 	return err
 }
 
@@ -268,6 +291,7 @@ type request struct {
 	leaves [][]byte
 	bytes  int
 	prove  bool // the first leaf
+	begins bool // something that there has to be space for the end of
 
 	done  bool
 	err   error
@@ -279,11 +303,11 @@ type request struct {
 
 // commit encodes, writes and, if durable, flushes. Callers that arrive while
 // another writes share its successor's write and flush; there is no timer.
-func (l *Log) commit(ctx context.Context, records []Record, durable bool) (*request, error) {
+func (l *Log) commit(ctx context.Context, records []Record, durable, prove bool) (*request, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	q := &request{prove: isIntent(records[0].Type)}
+	q := &request{prove: prove, begins: isIntent(records[0].Type)}
 	for _, r := range records {
 		b, err := newRecord(r, l.stamp)
 		if err != nil {

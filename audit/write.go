@@ -134,7 +134,7 @@ func (l *Log) write(batch []*request) error {
 	begins := true
 	for _, q := range batch {
 		leaves = append(leaves, q.leaves...)
-		begins = begins && q.prove
+		begins = begins && q.begins
 	}
 	base := l.tree
 	b, c, err := appendBatch(nil, base, l.signer, leaves)

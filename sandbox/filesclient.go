@@ -7,11 +7,15 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/ward-project/ward/audit/receipt"
 	"github.com/ward-project/ward/internal/fault"
 )
 
@@ -24,7 +28,16 @@ const (
 	FDFilesData
 	// FDFilesContainer is a descriptor of the container's first process.
 	FDFilesContainer
+	// FDFilesPlan and FDFilesReceipt are sealed memory files, for a container
+	// that does not run; FDFilesLock keeps its lock held.
+	FDFilesPlan    = FDFilesContainer
+	FDFilesReceipt = FDFilesContainer + 1
+	FDFilesLock    = FDFilesContainer + 2
 )
+
+// CommandStoppedFiles is the launcher's command for copying files of a
+// container that does not run.
+const CommandStoppedFiles = "stopped-files"
 
 // FilesRequest is what is to be copied, or where to.
 type FilesRequest struct {
@@ -90,7 +103,43 @@ func (l *Launcher) Files(ctx context.Context, runtimeDir string, req FilesReques
 		return nil, err
 	}
 	defer container.Close()
-	f, err := l.startFiles(container, req.In)
+	return l.startFiles(req, []*os.File{container}, &syscall.SysProcAttr{Setsid: true}, CommandFiles, strconv.Itoa(FDFilesContainer))
+}
+
+// StoppedFiles looks at req's path in a container that does not run and would
+// run by an encoded plan. r must prove the container.copy record of exactly this
+// plan; lock is the container's held lock, which the process that copies keeps:
+// nobody starts the container meanwhile. Close must be called.
+func (l *Launcher) StoppedFiles(ctx context.Context, plan []byte, r receipt.Receipt, lock *os.File, req FilesRequest) (*Files, error) {
+	proof := r.Bytes()
+	if len(proof) == 0 {
+		return nil, fault.New(fault.Unrecorded, "launch.no-receipt", "there is no receipt for this copy", "")
+	}
+	p, err := DecodePlan(plan)
+	if err != nil {
+		return nil, err
+	}
+	if err := DefaultFloor().Check(p); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	var owned files
+	defer owned.close()
+	planFile := owned.add(sealed("ward-plan", plan))
+	proofFile := owned.add(sealed("ward-receipt", proof))
+	if owned.err != nil {
+		return nil, fault.Wrap(fault.Internal, "launch.setup", owned.err, "")
+	}
+	// As for a start: its namespaces are made before it has threads.
+	sys := &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS, Setsid: true}
+	return l.startFiles(req, []*os.File{planFile, proofFile, lock}, sys, CommandStoppedFiles)
+}
+
+// startFiles starts the program with args and further files, and has it look.
+func (l *Launcher) startFiles(req FilesRequest, further []*os.File, sys *syscall.SysProcAttr, args ...string) (*Files, error) {
+	f, err := l.openFiles(req.In, further, sys, args)
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +167,7 @@ func (m *Monitor) container(ctx context.Context) (*os.File, error) {
 	return files[0], nil
 }
 
-func (l *Launcher) startFiles(container *os.File, in bool) (*Files, error) {
+func (l *Launcher) openFiles(in bool, further []*os.File, sys *syscall.SysProcAttr, args []string) (*Files, error) {
 	var owned files
 	defer owned.close()
 	null := owned.add(os.OpenFile(os.DevNull, os.O_RDWR, 0))
@@ -136,10 +185,12 @@ func (l *Launcher) startFiles(container *os.File, in bool) (*Files, error) {
 		closeAll(ours, data, diagOut)
 		return nil, fault.Wrap(fault.Internal, "launch.setup", owned.err, "")
 	}
-	proc, err := os.StartProcess(l.path, []string{filepath.Base(l.path), CommandFiles, strconv.Itoa(FDFilesContainer)}, &os.ProcAttr{
-		Dir: "/", Env: []string{"GOMAXPROCS=1"}, Files: []*os.File{null, null, diagIn, theirs, theirData, container},
-		Sys: &syscall.SysProcAttr{Setsid: true},
+	proc, err := os.StartProcess(l.path, append([]string{filepath.Base(l.path)}, args...), &os.ProcAttr{
+		Dir: "/", Env: []string{"GOMAXPROCS=1"}, Files: append([]*os.File{null, null, diagIn, theirs, theirData}, further...), Sys: sys,
 	})
+	for _, file := range further {
+		runtime.KeepAlive(file)
+	}
 	if err != nil {
 		closeAll(ours, data, diagOut)
 		return nil, fault.Wrap(fault.Unavailable, "launcher.start", fmt.Errorf("start %s: %w", l.path, err), "")

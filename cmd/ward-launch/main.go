@@ -39,6 +39,10 @@ func main() {
 		launcher.OCIOperate()
 	case len(os.Args) == 3 && os.Args[1] == sandbox.CommandFiles:
 		launcher.Files()
+	case len(os.Args) == 2 && os.Args[1] == sandbox.CommandStoppedFiles:
+		launcher.StoppedFiles()
+	case len(os.Args) == 4 && os.Args[1] == launcher.CommandFilesInside:
+		launcher.Files()
 	case len(os.Args) == 2 && os.Args[1] == "version":
 		fmt.Println(sandbox.Build)
 	default:

@@ -23,7 +23,7 @@ func newCp(a *app) *cobra.Command {
 	var archive, follow, quiet bool
 	cmd := &cobra.Command{
 		Use:   "cp [OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-  or  ward cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH",
-		Short: "Verify, decide, record, then copy files between a container that runs and the host",
+		Short: "Verify, decide, record, then copy files between a container and the host",
 		Args:  exactly(2, "a source and a destination"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			from, src := containerPath(args[0])

@@ -48,6 +48,8 @@ type Decider interface {
 type Recorder interface {
 	// Intend returns once the intent is on disk.
 	Intend(ctx context.Context, in audit.Intent) (audit.Permit, error)
+	// Prove is Append of one record that the launcher wants to see the proof of.
+	Prove(ctx context.Context, r audit.Record) (audit.Permit, error)
 	Append(ctx context.Context, rs ...audit.Record) error
 }
 
@@ -59,6 +61,9 @@ type Launcher interface {
 	// Files enters the container whose monitor serves in runtimeDir, for its
 	// files alone.
 	Files(ctx context.Context, runtimeDir string, req sandbox.FilesRequest) (*sandbox.Files, error)
+	// StoppedFiles makes the files of a container that does not run visible, to
+	// the process that copies alone.
+	StoppedFiles(ctx context.Context, plan []byte, r receipt.Receipt, lock *os.File, req sandbox.FilesRequest) (*sandbox.Files, error)
 	Launch(ctx context.Context, plan []byte, r receipt.Receipt, io sandbox.Stdio, lock *os.File) (*sandbox.Running, error)
 }
 

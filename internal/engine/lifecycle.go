@@ -87,7 +87,7 @@ func (e *Engine) reopen(id, run string, byHand bool) (*slot, error) {
 	lock, err := fsx.TryLock(filepath.Join(dir, lockFile))
 	switch {
 	case errors.Is(err, fsx.ErrLocked):
-		return nil, fault.New(fault.Invalid, "container.state", "container "+id[:12]+" is running, or being started", "see how it is: ward ps -a")
+		return nil, fault.New(fault.Invalid, "container.state", "container "+id[:12]+" is running, being started, or being copied from or to", "see how it is: ward ps -a")
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fault.New(fault.NotFound, "container.unknown", "No such container: "+id[:12], "list them: ward ps -a")
 	case err != nil:

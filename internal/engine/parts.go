@@ -102,3 +102,11 @@ func (p launcherAt) open() (*sandbox.Launcher, error) {
 	}
 	return sandbox.NewLauncher(string(p))
 }
+
+func (p launcherAt) StoppedFiles(ctx context.Context, plan []byte, r receipt.Receipt, lock *os.File, req sandbox.FilesRequest) (*sandbox.Files, error) {
+	l, err := p.open()
+	if err != nil {
+		return nil, err
+	}
+	return l.StoppedFiles(ctx, plan, r, lock, req)
+}

@@ -128,27 +128,9 @@ func (e *Engine) seal(ctx context.Context, a *attempt, draft sandbox.Plan, dec p
 	return s, encoded, nil
 }
 
-// fill completes the plan with what is only known in its place, checks it
-// against the floor, and encodes it.
+// fill completes the plan, makes what it needs, and keeps it.
 func (e *Engine) fill(ctx context.Context, s *slot, a *attempt, plan sandbox.Plan) ([]byte, error) {
-	img := a.img
-	dirs, err := e.rootfs.Unpack(ctx, img)
-	if err != nil {
-		return nil, err
-	}
-	if plan.Root.Layers, err = layers(img, dirs); err != nil {
-		return nil, err
-	}
-	plan.Start = s.start
-	plan.IDMap = sandbox.IDMap{Base: s.container.IDBase, Size: sandbox.IDRange}
-	plan.Host = sandbox.Host{ContainerDir: s.dir, RuntimeDir: s.runtime, AuditDir: e.layout.Audit()}
-	if err := e.placeMounts(ctx, a, &plan); err != nil {
-		return nil, err
-	}
-	if err := e.floor.Check(plan); err != nil {
-		return nil, err
-	}
-	encoded, err := plan.Encode()
+	plan, encoded, err := e.complete(ctx, s, a, plan)
 	if err != nil {
 		return nil, err
 	}
@@ -158,6 +140,30 @@ func (e *Engine) fill(ctx context.Context, s *slot, a *attempt, plan sandbox.Pla
 	s.plan = plan
 	// For people to read; the launcher gets its own, sealed.
 	return encoded, fsx.ReplaceFile(filepath.Join(s.dir, planFile), encoded, 0o600)
+}
+
+// complete adds to the plan what is only known in its place, checks it against
+// the floor, and encodes it.
+func (e *Engine) complete(ctx context.Context, s *slot, a *attempt, plan sandbox.Plan) (sandbox.Plan, []byte, error) {
+	img := a.img
+	dirs, err := e.rootfs.Unpack(ctx, img)
+	if err != nil {
+		return plan, nil, err
+	}
+	if plan.Root.Layers, err = layers(img, dirs); err != nil {
+		return plan, nil, err
+	}
+	plan.Start = s.start
+	plan.IDMap = sandbox.IDMap{Base: s.container.IDBase, Size: sandbox.IDRange}
+	plan.Host = sandbox.Host{ContainerDir: s.dir, RuntimeDir: s.runtime, AuditDir: e.layout.Audit()}
+	if err := e.placeMounts(ctx, a, &plan); err != nil {
+		return plan, nil, err
+	}
+	if err := e.floor.Check(plan); err != nil {
+		return plan, nil, err
+	}
+	encoded, err := plan.Encode()
+	return plan, encoded, err
 }
 
 // layers names each unpacked directory. A layer that comes twice is unpacked

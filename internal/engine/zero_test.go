@@ -51,6 +51,10 @@ func (r *rig) Files(_ context.Context, _ string, _ sandbox.FilesRequest) (*sandb
 	return nil, fault.New(fault.Internal, "test", "nothing runs in here", "")
 }
 
+func (r *rig) StoppedFiles(context.Context, []byte, receipt.Receipt, *os.File, sandbox.FilesRequest) (*sandbox.Files, error) {
+	return nil, fault.New(fault.Internal, "test", "nothing runs in here", "")
+}
+
 func newRig(t *testing.T) *rig {
 	t.Helper()
 	l, err := NewLayout(t.TempDir())
@@ -246,6 +250,9 @@ func TestZeroPlanNeverLaunches(t *testing.T) {
 type deadLog struct{}
 
 func (deadLog) Intend(context.Context, audit.Intent) (audit.Permit, error) {
+	return audit.Permit{}, audit.ErrFull
+}
+func (deadLog) Prove(context.Context, audit.Record) (audit.Permit, error) {
 	return audit.Permit{}, audit.ErrFull
 }
 func (deadLog) Append(context.Context, ...audit.Record) error { return audit.ErrFull }

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -53,23 +54,14 @@ static void relay(pid_t child)
 	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
 }
 
-// enter_files brings the process that copies files into the container's user
-// and mount namespaces: it then sees the container's files as the container
-// does, has no rights outside of it, and owns what it makes as its root. Not
-// into its PID namespace: nothing in there can see, stop or trace it.
-// The kernel takes the container's first process for the user namespace only if
-// it is another one, and for the mount namespace only if that one owns it.
-static void enter_files(int container)
+// leave_rights makes this process the root of the container it has entered,
+// with capabilities for files alone.
+static void leave_rights(void)
 {
 	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
 	const unsigned kept = 1 << CAP_CHOWN | 1 << CAP_DAC_OVERRIDE | 1 << CAP_DAC_READ_SEARCH | 1 << CAP_FOWNER | 1 << CAP_FSETID;
 	struct __user_cap_data_struct caps[2] = {{.effective = kept, .permitted = kept}};
 
-	if (prctl(PR_SET_DUMPABLE, 0) < 0)
-		fail("prctl");
-	if (setns(container, CLONE_NEWUSER | CLONE_NEWNS) < 0)
-		fail("setns");
-	close(container);
 	if (setgroups(0, NULL) < 0 || setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
 		fail("become the container's root");
 	for (int c = 0; prctl(PR_CAPBSET_READ, c) >= 0; c++)
@@ -86,16 +78,64 @@ static void enter_files(int container)
 	ward_in_container = 1;
 }
 
-__attribute__((constructor(150))) static void enter(int argc, char **argv)
+static void hide(void)
 {
-	if (argc != 3 || (strcmp(argv[1], "exec") && strcmp(argv[1], "files")))
-		return;
+	if (prctl(PR_SET_DUMPABLE, 0) < 0)
+		fail("prctl");
+}
+
+// enter_files brings the process that copies files into the container's user
+// and mount namespaces: it then sees the container's files as the container
+// does, has no rights outside of it, and owns what it makes as its root. Not
+// into its PID namespace: nothing in there can see, stop or trace it.
+// The kernel takes the container's first process for the user namespace only if
+// it is another one, and for the mount namespace only if that one owns it.
+static void enter_files(int container)
+{
+	hide();
+	if (setns(container, CLONE_NEWUSER | CLONE_NEWNS) < 0)
+		fail("setns");
+	close(container);
+	leave_rights();
+}
+
+// enter_root does the same where no process runs: this one is in the mount
+// namespace that it has made the container's root in (stopped.go). Everything
+// but that root it takes off, then enters the user namespace that was made for
+// the root's id map. The mount namespace is not that one's: with what is left
+// nobody can mount or unmount anything in it.
+static void enter_root(int root, int userns)
+{
+	hide();
+	if (fchdir(root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+		fail("take the root");
+	close(root);
+	if (setns(userns, CLONE_NEWUSER) < 0)
+		fail("setns");
+	close(userns);
+	leave_rights();
+}
+
+static int descriptor(const char *text)
+{
 	char *end;
-	long monitor = strtol(argv[2], &end, 10);
-	if (*end || monitor < 3) {
+	long n = strtol(text, &end, 10);
+	if (*end || n < 3) {
 		errno = EINVAL;
 		fail("descriptor");
 	}
+	return n;
+}
+
+__attribute__((constructor(150))) static void enter(int argc, char **argv)
+{
+	if (argc == 4 && !strcmp(argv[1], "files-inside")) {
+		enter_root(descriptor(argv[2]), descriptor(argv[3]));
+		return;
+	}
+	if (argc != 3 || (strcmp(argv[1], "exec") && strcmp(argv[1], "files")))
+		return;
+	int monitor = descriptor(argv[2]);
 	if (!strcmp(argv[1], "files")) {
 		enter_files(monitor);
 		return;

@@ -26,6 +26,9 @@ type tree struct {
 	ids  sandbox.IDMap
 	// userns has the id map that volumes and images are mounted through.
 	userns *os.File
+	// stopped is the root of a container that does not run: what is in memory
+	// is not there.
+	stopped bool
 }
 
 // furnish mounts the container's devices, memory, /etc files and what the plan
@@ -36,8 +39,19 @@ func furnish(p sandbox.Plan, s *scratch, userns *os.File) error {
 		return err
 	}
 	defer root.Close()
-	t := &tree{root, p.IDMap, userns}
-	// Now, while the root shows the image and nothing else.
+	t := &tree{root: root, ids: p.IDMap, userns: userns}
+	if err := t.fill(p); err != nil {
+		return err
+	}
+	if err := t.devices(s.path("dev"), p.Devices, p.Limits.Shm); err != nil {
+		return fmt.Errorf("/dev: %w", err)
+	}
+	return t.common(p, s)
+}
+
+// fill fills empty volumes with what the image has in their place: now, while
+// the root shows the image and nothing else.
+func (t *tree) fill(p sandbox.Plan) error {
 	for _, m := range p.Mounts {
 		if m.CopyUp {
 			if err := t.copyUp(p.Host.VolumeDir, m); err != nil {
@@ -45,9 +59,11 @@ func furnish(p sandbox.Plan, s *scratch, userns *os.File) error {
 			}
 		}
 	}
-	if err := t.devices(s.path("dev"), p.Devices, p.Limits.Shm); err != nil {
-		return fmt.Errorf("/dev: %w", err)
-	}
+	return nil
+}
+
+// common mounts what a container has whether it runs or not.
+func (t *tree) common(p sandbox.Plan, s *scratch) error {
 	taken := map[string]bool{}
 	for _, m := range p.Mounts {
 		taken[m.Target] = true
@@ -205,6 +221,9 @@ func (t *tree) own(dir *os.File, name string) error {
 }
 
 func (t *tree) tmpfs(m sandbox.Mount, attr uint64) error {
+	if t.stopped {
+		attr |= unix.MOUNT_ATTR_RDONLY
+	}
 	fs, err := newMount("tmpfs", attr, []string{fmt.Sprintf("mode=%04o", m.Mode), "size=" + strconv.FormatInt(m.Size, 10),
 		"uid=" + strconv.FormatUint(uint64(t.ids.Base)+uint64(m.UID), 10), "gid=" + strconv.FormatUint(uint64(t.ids.Base)+uint64(m.GID), 10)})
 	if err != nil {
