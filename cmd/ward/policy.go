@@ -11,7 +11,7 @@ import (
 
 func newPolicy(a *app) *cobra.Command {
 	group := &cobra.Command{Use: "policy", Short: "What may run, and why"}
-	group.AddCommand(newPolicyCheck(a), newPolicyTest(a))
+	group.AddCommand(newPolicyCheck(a), newPolicyTest(a), newPolicyReplay(a))
 	return group
 }
 

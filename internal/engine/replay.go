@@ -1,0 +1,108 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ward-project/ward/internal/fault"
+	"github.com/ward-project/ward/policy"
+)
+
+// Replayed is a recorded decision and what a policy would decide now.
+type Replayed struct {
+	Recorded
+	Old, New policy.Answer
+	Change   policy.Change
+	// Why says why it could not be decided again, for the changes NotReplayable
+	// and Undecided.
+	Why string
+}
+
+// What can become of a recorded decision beside the changes of package policy.
+const (
+	// NotReplayable is one whose input was not kept, or is of another version.
+	NotReplayable policy.Change = "not-replayable"
+	// Undecided is one the other policy had to be stopped at: it would refuse.
+	Undecided policy.Change = "undecided"
+)
+
+// ReplayTotals are the counts of a replay.
+type ReplayTotals struct {
+	Decisions int64                   `json:"decisions"`
+	Changes   map[policy.Change]int64 `json:"changes"`
+	// SamePolicy counts decisions that were made by the very policy that was
+	// asked now; of these, Exact came out the same byte for byte. Anything
+	// less says that the log, or ward, is not to be trusted.
+	SamePolicy int64 `json:"same_policy"`
+	Exact      int64 `json:"exact"`
+}
+
+// maxUndecided ends a replay: a policy that has to be stopped this often would
+// let nothing in, and each time costs seconds.
+const maxUndecided = 16
+
+// Replay decides again about everything on record between two moments, and
+// calls fn with each result as it comes.
+func Replay(ctx context.Context, l Layout, since, until time.Time, r *policy.Replayer, fn func(Replayed) error) (ReplayTotals, error) {
+	t := ReplayTotals{Changes: map[policy.Change]int64{}}
+	err := Decisions(l, since, until, func(rec Recorded) error {
+		if err := ctx.Err(); err != nil {
+			return fault.Wrap(fault.Unavailable, "policy.cancelled", err, "")
+		}
+		out, err := replay(ctx, rec, r)
+		if err != nil {
+			return err
+		}
+		t.Decisions++
+		t.Changes[out.Change]++
+		if out.New.Revision != "" && out.New.Revision == out.Old.Revision && out.New.Level == out.Old.Level {
+			t.SamePolicy++
+			if out.Old.Same(out.New) {
+				t.Exact++
+			}
+		}
+		if err := fn(out); err != nil {
+			return err
+		}
+		if n := t.Changes[Undecided]; n >= maxUndecided {
+			return fault.New(fault.Unavailable, "policy.cost", fmt.Sprintf("the policy had to be stopped at %d decisions, the last one record %d: %s", n, rec.Index, out.Why),
+				"make the policy's rules cheaper")
+		}
+		return nil
+	})
+	return t, err
+}
+
+// replay decides again about one. Its error is one of the policy, not of the
+// recorded input.
+func replay(ctx context.Context, rec Recorded, r *policy.Replayer) (Replayed, error) {
+	out := Replayed{Recorded: rec, Change: NotReplayable}
+	var err error
+	if out.Old, err = rec.Answer(); err != nil {
+		out.Why = err.Error()
+		return out, nil
+	}
+	in, err := rec.InputBytes()
+	if err != nil {
+		out.Why = err.Error()
+		return out, nil
+	}
+	dec, err := r.Decide(ctx, in)
+	var f *fault.Error
+	switch {
+	case err == nil:
+	case errors.As(err, &f) && (f.Rule == "policy.input" || f.Rule == "policy.input-version"):
+		out.Why = f.Cause
+		return out, nil
+	case errors.Is(err, fault.Unavailable) && ctx.Err() == nil:
+		out.Change, out.Why = Undecided, err.Error()
+		return out, nil
+	default:
+		return out, err
+	}
+	out.New = dec.Answer()
+	out.Change = policy.Compare(out.Old, out.New)
+	return out, nil
+}
