@@ -134,7 +134,7 @@ func at(dir *os.File, name string, real *os.File, clean string, wantDir bool) (p
 	case unix.S_IFREG:
 		// A name in /proc would open it again, but not here: that /proc is of a
 		// PID namespace that this process is not in.
-		fd, err := unix.Openat2(unix.AT_FDCWD, clean, &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC, Resolve: inRoot})
+		fd, err := openat2(unix.AT_FDCWD, clean, &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC, Resolve: inRoot})
 		if err != nil {
 			stat.Error = fault.As(fault.Wrap(fault.Invalid, "cp.read", fmt.Errorf("%.255q: %w", clean, err), ""))
 			return place{}, stat
@@ -145,7 +145,7 @@ func at(dir *os.File, name string, real *os.File, clean string, wantDir bool) (p
 }
 
 func openInside(name string, flags uint64) (*os.File, error) {
-	fd, err := unix.Openat2(unix.AT_FDCWD, name, &unix.OpenHow{Flags: flags | unix.O_PATH | unix.O_CLOEXEC, Resolve: inRoot})
+	fd, err := openat2(unix.AT_FDCWD, name, &unix.OpenHow{Flags: flags | unix.O_PATH | unix.O_CLOEXEC, Resolve: inRoot})
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
 		return nil, fault.New(fault.NotFound, "cp.missing", fmt.Sprintf("there is no %.255q in the container", name), "")
 	}

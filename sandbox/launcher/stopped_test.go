@@ -2,6 +2,7 @@ package launcher_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -156,6 +157,36 @@ func TestStoppedFilesStayInside(t *testing.T) {
 	}
 	if bytes, err := os.ReadFile(filepath.Join(r.layer, "etc/mine")); err == nil {
 		t.Errorf("the layer has been written: %q", bytes)
+	}
+}
+
+// What is renamed elsewhere on the machine, at whatever rate, makes no name that
+// leads up unreadable: the kernel then cannot tell at once where it leads.
+func TestFilesWhileOthersRename(t *testing.T) {
+	r := newRig(t)
+	p := sleeper(r)
+	if err := os.Symlink(strings.Repeat("../", 64)+"etc/hostname", filepath.Join(r.layer, "up")); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		a, b := filepath.Join(r.dir, "a"), filepath.Join(r.dir, "b")
+		err := os.Mkdir(a, 0o700)
+		for err == nil && ctx.Err() == nil {
+			err = errors.Join(os.Rename(a, b), os.Rename(b, a))
+		}
+		done <- err
+	}()
+	for range 20 {
+		if out, err := r.get(p, "/up", true); err != nil || !strings.Contains(out, p.Hostname) {
+			t.Errorf("%q, %v", out, err)
+			break
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 

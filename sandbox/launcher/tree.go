@@ -237,7 +237,7 @@ func (t *tree) tmpfs(m sandbox.Mount, attr uint64) error {
 // followed: the plan names the resolved path, and a link that has appeared
 // since was not what policy allowed.
 func (t *tree) bind(source, target string, attr uint64) error {
-	src, err := unix.Openat2(unix.AT_FDCWD, source, &unix.OpenHow{
+	src, err := openat2(unix.AT_FDCWD, source, &unix.OpenHow{
 		Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS})
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ELOOP):
@@ -373,7 +373,7 @@ func (t *tree) lookup(target string) (*os.File, error) {
 	if name == "" {
 		name = "."
 	}
-	fd, err := unix.Openat2(int(t.root.Fd()), name, &unix.OpenHow{
+	fd, err := openat2(int(t.root.Fd()), name, &unix.OpenHow{
 		Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
 	if err != nil {
 		return nil, err

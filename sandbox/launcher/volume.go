@@ -39,7 +39,7 @@ func openVolume(volumes, name, sub string) (*os.File, error) {
 	if err == nil {
 		defer dir.Close()
 		var fd int
-		fd, err = unix.Openat2(int(dir.Fd()), filepath.Join(name, sub), &unix.OpenHow{
+		fd, err = openat2(int(dir.Fd()), filepath.Join(name, sub), &unix.OpenHow{
 			Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS})
 		if err == nil {
 			return os.NewFile(uintptr(fd), "volume "+name), nil
@@ -56,7 +56,7 @@ func below(dir *os.File, m sandbox.Mount) (*os.File, bool, error) {
 	if name == "" {
 		name = "."
 	}
-	fd, err := unix.Openat2(int(dir.Fd()), name, &unix.OpenHow{
+	fd, err := openat2(int(dir.Fd()), name, &unix.OpenHow{
 		Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS})
 	if err != nil {
 		return nil, false, fault.Wrap(fault.NotFound, "launch.subpath", fmt.Errorf("%q in %s %s: %w", m.Subpath, m.Type, m.Name, err),
