@@ -49,6 +49,17 @@ func (d Denied) fit() Denied {
 	return d
 }
 
+// fitted is data that says no, made small enough to be recorded.
+func fitted(data any) (any, bool) {
+	switch d := data.(type) {
+	case Denied:
+		return d.fit(), true
+	case Verdict:
+		return d.fit(), d.Outcome != "allow"
+	}
+	return nil, false
+}
+
 // clip cuts s to about n bytes and says how long it was.
 func clip(s string, n int) string {
 	if len(s) <= n {

@@ -50,8 +50,8 @@ func newRecord(r Record, s stamp) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if d, ok := r.Data.(Denied); ok && len(out) > maxLeaf {
-		l.Data = d.fit()
+	if shorter, ok := fitted(r.Data); ok && len(out) > maxLeaf {
+		l.Data = shorter
 		if out, err = encode(l); err != nil {
 			return nil, err
 		}

@@ -32,6 +32,9 @@ const (
 	ExecStart  Type = "exec.start"
 	ExecExit   Type = "exec.exit"
 
+	// GateDecision is the answer of ward gate about one image: a Verdict.
+	GateDecision Type = "gate.decision"
+
 	// UpdateDenied says that a container's limits were not changed.
 	UpdateDenied Type = "update.denied"
 

@@ -89,52 +89,70 @@ func progress(w io.Writer) func(format string, a ...any) {
 	}
 }
 
+// located is an image's manifest as a registry serves it, every byte of it
+// checked against its digest; index is nil if no index led there.
+type located struct {
+	index, manifest []byte
+	mt              types.MediaType
+	digest          v1.Hash
+	indexDigest     string
+}
+
+// locate reads the manifest that r names, through an index by platform.
+func (r *repository) locate(ctx context.Context, ref name.Reference, platform string) (located, error) {
+	var l located
+	var want v1.Hash
+	if d, ok := ref.(name.Digest); ok {
+		h, err := parseDigest(d.DigestStr())
+		if err != nil {
+			return l, err
+		}
+		want = h
+	}
+	var err error
+	if l.manifest, l.mt, l.digest, err = r.manifest(ctx, ref.Identifier(), want, -1); err != nil {
+		return l, err
+	}
+	kind, err := checkDocument(l.manifest, l.mt)
+	if err != nil || kind != "index" {
+		return l, err
+	}
+	d, err := choose(l.manifest, platform)
+	if err != nil {
+		return l, err
+	}
+	l.index, l.indexDigest = l.manifest, l.digest.String()
+	if l.manifest, l.mt, l.digest, err = r.manifest(ctx, d.Digest.String(), d.Digest, d.Size); err != nil {
+		return l, err
+	}
+	if l.mt != d.MediaType {
+		return l, badDocument("image.media-type", "index says manifest %s is %.100q, the registry serves it as %.100q", l.digest, d.MediaType, l.mt)
+	}
+	return l, nil
+}
+
 // fetchImage brings manifest, config and layers into the store and returns the
 // index entry for them.
 func (s *Store) fetchImage(ctx context.Context, repo *repository, r name.Reference, platform string, say func(string, ...any)) (v1.Descriptor, Image, error) {
 	fail := func(err error) (v1.Descriptor, Image, error) { return v1.Descriptor{}, Image{}, err }
-	var want v1.Hash
-	if d, ok := r.(name.Digest); ok {
-		h, err := parseDigest(d.DigestStr())
-		if err != nil {
-			return fail(err)
-		}
-		want = h
-	}
-	b, mt, digest, err := repo.manifest(ctx, r.Identifier(), want, -1)
+	l, err := repo.locate(ctx, r, platform)
 	if err != nil {
 		return fail(err)
 	}
-	kind, err := checkDocument(b, mt)
+	if l.index != nil {
+		if _, err := s.writeBlob(l.index); err != nil {
+			return fail(err)
+		}
+	}
+	img, err := s.fetchContent(ctx, repo, l.manifest, l.mt, say)
 	if err != nil {
 		return fail(err)
 	}
-	index := ""
-	if kind == "index" {
-		d, err := choose(b, platform)
-		if err != nil {
-			return fail(err)
-		}
-		if _, err := s.writeBlob(b); err != nil {
-			return fail(err)
-		}
-		index = digest.String()
-		if b, mt, digest, err = repo.manifest(ctx, d.Digest.String(), d.Digest, d.Size); err != nil {
-			return fail(err)
-		}
-		if mt != d.MediaType {
-			return fail(badDocument("image.media-type", "index says manifest %s is %.100q, the registry serves it as %.100q", digest, d.MediaType, mt))
-		}
-	}
-	img, err := s.fetchContent(ctx, repo, b, mt, say)
-	if err != nil {
+	if _, err := s.writeBlob(l.manifest); err != nil {
 		return fail(err)
 	}
-	if _, err := s.writeBlob(b); err != nil {
-		return fail(err)
-	}
-	img.Reference, img.Digest, img.Index = r.Name(), digest.String(), index
-	return newEntry(img, mt, int64(len(b)), digest), img, nil
+	img.Reference, img.Digest, img.Index = r.Name(), l.digest.String(), l.indexDigest
+	return newEntry(img, l.mt, int64(len(l.manifest)), l.digest), img, nil
 }
 
 func newEntry(img Image, mt types.MediaType, size int64, digest v1.Hash) v1.Descriptor {

@@ -25,7 +25,7 @@ func TestAbsentFactsDeny(t *testing.T) {
 		"run.name", "run.hostname", "run.args", "run.env_names", "run.cwd", "run.user", "run.user.*", "run.read_only", "run.init",
 		"run.labels", "run.readonly_paths", "run.seccomp.digest", "run.requested", "run.requested.*",
 		"host.kernel", "host.cgroup", "host.os", "host.arch", "host.rootless",
-		"oci", "oci.*", "exec", "exec.*", "exec.user.*", "cp", "cp.*", "attach", "attach.*", "restart", "restart.*", "pull", "pull.*", "build", "build.*", "ci", "ci.*", "k8s", "k8s.*", "document", "unknowns",
+		"oci", "oci.*", "exec", "exec.*", "exec.user.*", "cp", "cp.*", "attach", "attach.*", "restart", "restart.*", "pull", "pull.*", "build", "build.*", "ci", "ci.*", "k8s", "k8s.*", "document", "unknowns", "unmapped",
 		"image.fullRepo", "image.variant", "image.isCanonical", "image.createdTime", "image.volumes", "image.workingDir", "image.hasProvenance", "image.provenance", "image.provenance.*", "image.provenance.configSource.*", "image.signatures",
 		// What only tightens, or weighs within what is limited.
 		"run.limits.reservation", "run.limits.shm", "run.limits.io_weight", "run.limits.cpu_set", "run.limits.mem_set", "run.limits.io",

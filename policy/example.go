@@ -76,7 +76,8 @@ const exampleInput = `{
     "memory": 8589934592, "cpus": 4
   },
   "document": null,
-  "unknowns": []
+  "unknowns": [],
+  "unmapped": []
 }`
 
 func example() map[string]any {

@@ -51,6 +51,20 @@ type Input struct {
 	// Unknowns names members of the input that are not known at this point
 	// ("host.memory") and therefore empty.
 	Unknowns []string `json:"unknowns"`
+	// Unmapped are the fields of the document that have no equivalent in the
+	// input: what they would do is not judged, so the shipped rules deny each.
+	Unmapped []Unmapped `json:"unmapped"`
+}
+
+// Unmapped is one field of a document that has no equivalent in the input.
+type Unmapped struct {
+	// Name is the field's own ("ports"), Path where it stands
+	// ("services.web.ports"), Line its line in the file.
+	Name string `json:"name"`
+	Path string `json:"path"`
+	Line int    `json:"line"`
+	// Why says what it would do, or what of it is not known.
+	Why string `json:"why"`
 }
 
 // Actor is who asks, read from the kernel at the front door.

@@ -37,8 +37,8 @@ type Build struct {
 	ArgNames []string `json:"arg_names"`
 }
 
-// CI is where a gate in a pipeline found what it asks about. It is empty at
-// other points.
+// CI is where a gate in a pipeline found what it asks about, at point ci, or at
+// point k8s for an object in a file. It is empty elsewhere.
 type CI struct {
 	// Kind is "image", "compose" or "k8s"; File the file, Name the service or
 	// the container in it.
@@ -90,6 +90,9 @@ func (in *Input) fillPoints() {
 		if *l == nil {
 			*l = []string{}
 		}
+	}
+	if in.Unmapped == nil {
+		in.Unmapped = []Unmapped{}
 	}
 	if in.K8s.HostPorts == nil {
 		in.K8s.HostPorts = []int{}

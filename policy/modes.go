@@ -154,7 +154,8 @@ func shippedCodes() []string {
 	out := []string{
 		"oci.caller", "oci.bundle", "oci.shared-pid", "exec.capabilities", "cp.direction", "build.step",
 		"k8s.host-process", "k8s.host-namespaces", "k8s.privileged", "k8s.host-ports", "k8s.probe-host", "k8s.proc-mount", "k8s.host-path",
-		"k8s.volume-types", "k8s.run-as-non-root", "k8s.run-as-user",
+		"k8s.volume-types", "k8s.run-as-non-root", "k8s.run-as-user", "k8s.unmapped",
+		"ci.ports", "ci.network", "ci.unmapped",
 	}
 	b, err := shipped.ReadFile("rego/messages.json")
 	if err != nil {

@@ -47,7 +47,7 @@ var decisionFiles = map[string]string{
 var asRun = map[string]bool{PointRestart: true, PointCI: true, PointK8s: true}
 
 // extended are the points of asRun whose own package has shipped rules.
-var extended = map[string]bool{PointK8s: true}
+var extended = map[string]bool{PointCI: true, PointK8s: true}
 
 // ownPackages are where the rules of a policy directory may be.
 func ownPackage(pkg string) bool {

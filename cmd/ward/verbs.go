@@ -23,6 +23,7 @@ func verbs() []verb {
 		{"volume", newVolume}, {"container", newContainerGroup}, {"image", newImageGroup}, {"system", newSystemGroup}, {"diff", newDiff},
 		{"pull", newPull}, {"push", newPush}, {"images", newImages}, {"rmi", newRmi}, {"tag", newTag}, {"import", newImport},
 		{"key", newKey}, {"sign", newSign}, {"verify", newVerify}, {"trust", newTrust}, {"policy", newPolicy}, {"audit", newAudit},
+		{"gate", newGate},
 		{"registry", func(*app) *cobra.Command { return newRegistry() }},
 		{"version", func(*app) *cobra.Command { return newVersion() }},
 		{"info", newInfo},

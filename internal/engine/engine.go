@@ -21,6 +21,9 @@ type Resolver interface {
 	// Resolve looks in the local store alone.
 	Resolve(ctx context.Context, ref string) (images.Image, error)
 	Pull(ctx context.Context, ref string, opt images.PullOptions) (images.Image, error)
+	// Examine asks the registry what Pull would bring, and stores nothing but
+	// what hangs on the image.
+	Examine(ctx context.Context, ref, platform string) (images.Image, error)
 	// Attachments are the signatures kept beside the image with this digest.
 	Attachments(ctx context.Context, digest string) ([]images.Attachment, error)
 }

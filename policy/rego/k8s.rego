@@ -8,7 +8,13 @@ deny contains reason("k8s.input", "the policy input lacks something the policy h
 complete := [
 	input.k8s.privileged, input.k8s.host_network, input.k8s.host_pid, input.k8s.host_ipc, input.k8s.host_process,
 	input.k8s.host_ports, input.k8s.probe_hosts, input.k8s.proc_mount, input.k8s.volume_types, input.k8s.run_as_non_root, input.k8s.run_as_root,
+	input.unmapped,
 ]
+
+# What a Pod asks for and ward cannot judge is not ignored.
+deny contains reason("k8s.unmapped", sprintf("%v (line %v): %v", [field.path, field.line, field.why]), "take it out of the Pod") if {
+	some field in input.unmapped
+}
 
 # PSS privileged asks for nothing.
 judged if data.ward.level != "privileged"

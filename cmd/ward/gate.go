@@ -1,0 +1,179 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/ward-project/ward/audit"
+	reports "github.com/ward-project/ward/internal/ci/report"
+	"github.com/ward-project/ward/internal/engine"
+	"github.com/ward-project/ward/internal/fault"
+	"github.com/ward-project/ward/policy"
+	"github.com/ward-project/ward/sandbox"
+)
+
+// gateFlags are the flags of ward gate.
+type gateFlags struct {
+	files        []string
+	output, pull string
+	offline      bool
+}
+
+// question is one image to ask about, and what answered.
+type question struct {
+	engine.GateRequest
+	// line is where the image stands in its file, equivalent the options of
+	// run it was read as.
+	line       int
+	equivalent []string
+}
+
+func newGate(a *app) *cobra.Command {
+	var f gateFlags
+	cmd := &cobra.Command{
+		Use:   "gate [OPTIONS] IMAGE... | gate [OPTIONS] -f FILE...",
+		Short: "Answer for a pipeline whether images would be let in: exit 0 allow, 1 deny, 2 usage, 3 unknown",
+		Long: "Resolve, verify and decide about images, as ward run does at its start, and start nothing.\n" +
+			"An image that is not in the store is looked at in its registry: manifest, configuration and\n" +
+			"what hangs on it, no layers; only the latter is kept. Every answer is on the audit record.\n\n" +
+			"Over all images a deny wins, then a mistake in what was asked (2), then what could not be\n" +
+			"known (3). Flags are also read from the environment: WARD_GATE_OUTPUT for --output and so on;\n" +
+			"a flag is stronger.",
+		Annotations: map[string]string{"exit": gateVerb},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := fromEnvironment(cmd.Flags()); err != nil {
+				return err
+			}
+			return a.gate(cmd, f, args)
+		},
+	}
+	fs := cmd.Flags()
+	fs.StringVarP(&f.output, "output", "o", "text", strings.Join(reports.Formats(), ", "))
+	fs.StringVar(&f.pull, "pull", "missing", "ask a registry: missing, always or never")
+	fs.BoolVar(&f.offline, "offline", false, "open no socket: the same as --pull never")
+	return cmd
+}
+
+// fromEnvironment sets the flags that were not given from WARD_GATE_<FLAG>.
+func fromEnvironment(fs *pflag.FlagSet) error {
+	var bad error
+	fs.VisitAll(func(fl *pflag.Flag) {
+		name := "WARD_GATE_" + strings.ToUpper(strings.ReplaceAll(fl.Name, "-", "_"))
+		if v, set := os.LookupEnv(name); set && !fl.Changed && fl.Name != "help" && bad == nil {
+			if err := fs.Set(fl.Name, v); err != nil {
+				bad = usage("%s=%.64q: %v", name, v, err)
+			}
+		}
+	})
+	return bad
+}
+
+func (f gateFlags) check(args []string) error {
+	if !slices.Contains(reports.Formats(), f.output) {
+		return usage("--output %.32q is not there: use %s", f.output, strings.Join(reports.Formats(), ", "))
+	}
+	if !slices.Contains([]engine.PullPolicy{engine.PullMissing, engine.PullAlways, engine.PullNever}, engine.PullPolicy(f.pull)) {
+		return invalid("run.pull", "--pull "+f.pull+" is not known", "use missing, always or never")
+	}
+	if f.offline && f.pull == string(engine.PullAlways) {
+		return usage("--offline and --pull always contradict each other")
+	}
+	if len(args) == 0 && len(f.files) == 0 {
+		return usage("ward gate needs an IMAGE or a file (-f)")
+	}
+	return nil
+}
+
+// policyFor is the pull policy in force.
+func (f gateFlags) policy() engine.PullPolicy {
+	if f.offline {
+		return engine.PullNever
+	}
+	return engine.PullPolicy(f.pull)
+}
+
+func (a *app) gate(cmd *cobra.Command, f gateFlags, args []string) error {
+	if err := f.check(args); err != nil {
+		return err
+	}
+	qs, err := f.questions(args)
+	if err != nil {
+		return err
+	}
+	eng, log, err := a.engine(cmd.Context())
+	if log != nil {
+		defer log.Close()
+	}
+	if err != nil {
+		return err
+	}
+	var results []reports.Result
+	for _, q := range qs {
+		v, err := eng.Gate(cmd.Context(), q.GateRequest)
+		if err != nil {
+			return err // not on record, so there is no answer
+		}
+		results = append(results, q.result(v))
+	}
+	r := reports.New(sandbox.Build, results)
+	if err := reports.Write(cmd.OutOrStdout(), f.output, r); err != nil {
+		return err
+	}
+	if code := r.Exit(); code != 0 {
+		return exitCode(code)
+	}
+	return nil
+}
+
+// questions are all that is asked about, in the order given.
+func (f gateFlags) questions(args []string) ([]question, error) {
+	var qs []question
+	for _, image := range args {
+		qs = append(qs, question{GateRequest: engine.GateRequest{Request: engine.Request{Image: image}}})
+	}
+	for i := range qs {
+		qs[i].Actor, qs[i].Pull = audit.Caller(), f.policy()
+	}
+	return qs, nil
+}
+
+// result is the answer to a question as reports have it.
+func (q question) result(v engine.Verdict) reports.Result {
+	r := reports.Result{
+		File: q.CI.File, Line: q.line, Resource: q.CI.Name, Image: q.Image, Reference: v.Image.Reference, Digest: v.Image.Digest, Index: v.Image.Index,
+		Outcome: string(v.Outcome), Stage: v.Stage, Unknown: v.Unknowns, Equivalent: q.equivalent,
+	}
+	if v.Evidence.Verified() {
+		r.Evidence = encoded(v.Evidence)
+	}
+	if v.Decision.InputDigest() != "" {
+		r.Decision = encoded(v.Decision)
+		r.Reasons, r.Warn = q.reasons(v.Decision.Reasons()), q.reasons(v.Decision.Warnings())
+	}
+	if v.Refusal != nil && len(r.Reasons) == 0 {
+		r.Reasons = []reports.Reason{{Code: v.Refusal.Rule, Msg: v.Refusal.Cause, Fix: v.Refusal.Remedy}}
+	}
+	return r
+}
+
+func (q question) reasons(rs []policy.Reason) []reports.Reason {
+	var out []reports.Reason
+	for _, r := range rs {
+		out = append(out, reports.Reason{Code: r.Code, Msg: r.Msg, Fix: r.Fix})
+	}
+	return out
+}
+
+func encoded(v any) json.RawMessage {
+	b, err := json.Marshal(v)
+	if err != nil {
+		b, _ = json.Marshal(fault.As(errors.Join(err)).Error())
+	}
+	return b
+}
