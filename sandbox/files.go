@@ -42,6 +42,8 @@ type FileEntry struct {
 	// ModTime is in nanoseconds of Unix time.
 	ModTime int64  `json:"mtime"`
 	Link    string `json:"link,omitempty"`
+	// Attrs are those of a file's or directory's that KeptAttr names.
+	Attrs []FileAttr `json:"attrs,omitempty"`
 }
 
 const (
@@ -83,6 +85,9 @@ func (e FileEntry) check() error {
 	if e.Type != FileRegular && e.Size != 0 {
 		return bad("has content")
 	}
+	if why := e.checkAttrs(); why != "" {
+		return bad(why)
+	}
 	return nil
 }
 
@@ -123,7 +128,7 @@ func (f *FileWriter) Next(e FileEntry) error {
 	if f.Entries++; f.Entries > maxEntries {
 		return tooMany()
 	}
-	b, err := json.Marshal(e)
+	b, err := json.Marshal(toWire(e))
 	if err != nil {
 		return err
 	}
@@ -199,10 +204,11 @@ func (f *FileReader) Next() (FileEntry, error) {
 	if _, err := io.ReadFull(f.r, b); err != nil {
 		return FileEntry{}, cutOff(err)
 	}
-	var e FileEntry
-	if err := json.Unmarshal(b, &e); err != nil {
+	var wire wireEntry
+	if err := json.Unmarshal(b, &wire); err != nil {
 		return FileEntry{}, fmt.Errorf("header of an entry: %w", err)
 	}
+	e := wire.entry()
 	if err := e.check(); err != nil {
 		return FileEntry{}, err
 	}

@@ -72,8 +72,11 @@ type FilesResult struct {
 	Entries int64 `json:"entries"`
 	Bytes   int64 `json:"bytes"`
 	// Left counts what was left out, or changed while it was read.
-	Left  int64        `json:"left"`
-	Error *fault.Error `json:"error,omitempty"`
+	Left int64 `json:"left"`
+	// Unkept counts extended attributes that the file system copied to cannot
+	// keep.
+	Unkept int64        `json:"unkept"`
+	Error  *fault.Error `json:"error,omitempty"`
 }
 
 // Files is a copy under way: a process in the container's user and mount

@@ -53,6 +53,9 @@ func newCp(a *app) *cobra.Command {
 				if n.Left > 0 {
 					fmt.Fprintf(cmd.ErrOrStderr(), "ward: %d files were left out (no file, directory or link) or changed while they were read\n", n.Left)
 				}
+				if n.Unkept > 0 {
+					fmt.Fprintf(cmd.ErrOrStderr(), "ward: %d extended attributes were not kept: where the files are now has none\n", n.Unkept)
+				}
 				return nil
 			})
 		},
@@ -127,13 +130,15 @@ func copyOut(ctx context.Context, eng *engine.Engine, req engine.CopyRequest, ds
 	if err != nil {
 		return n, err
 	}
+	unkept := int64(0)
 	err = func() error {
 		if dst == "-" {
 			r, err := c.Receive()
 			if err != nil {
 				return err
 			}
-			return writeTar(os.Stdout, r, c.Stat.Name)
+			unkept, err = writeTar(os.Stdout, r, c.Stat.Name)
+			return err
 		}
 		tree, err := destination(dst, c.Stat, req)
 		if err != nil {
@@ -144,9 +149,13 @@ func copyOut(ctx context.Context, eng *engine.Engine, req engine.CopyRequest, ds
 		if err != nil {
 			return err
 		}
-		return sandbox.CopyTree(tree, r)
+		err = sandbox.CopyTree(tree, r)
+		unkept = tree.Unkept
+		return err
 	}()
-	return c.Done(ctx, err)
+	n, err = c.Done(ctx, err)
+	n.Unkept = unkept
+	return n, err
 }
 
 // destination is where on the host a copy goes. Nobody gets programs that run

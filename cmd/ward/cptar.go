@@ -5,23 +5,30 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/ward-project/ward/sandbox"
 )
 
-// writeTar writes the entries of r as an archive in which the top is called name.
-func writeTar(w io.Writer, r *sandbox.FileReader, name string) error {
+// xattr begins the names of extended attributes in archives: GNU tar, star and
+// Docker agree on it.
+const xattr = "SCHILY.xattr."
+
+// writeTar writes the entries of r as an archive in which the top is called
+// name. It counts the attributes whose names no archive can hold.
+func writeTar(w io.Writer, r *sandbox.FileReader, name string) (unkept int64, err error) {
 	t := tar.NewWriter(w)
 	for {
 		e, err := r.Next()
 		if errors.Is(err, io.EOF) {
-			return t.Close()
+			return unkept, t.Close()
 		}
 		if err != nil {
-			return err
+			return unkept, err
 		}
 		h := &tar.Header{Name: path.Join(name, e.Name), Mode: int64(e.Mode), Uid: int(e.UID), Gid: int(e.GID),
 			ModTime: time.Unix(0, e.ModTime).Truncate(time.Second), Format: tar.FormatPAX}
@@ -33,13 +40,23 @@ func writeTar(w io.Writer, r *sandbox.FileReader, name string) error {
 		case sandbox.FileRegular:
 			h.Typeflag, h.Size = tar.TypeReg, e.Size
 		default:
-			return fmt.Errorf("%.255q is a %s", e.Name, e.Type)
+			return unkept, fmt.Errorf("%.255q is a %s", e.Name, e.Type)
+		}
+		for _, a := range e.Attrs {
+			if strings.ContainsRune(a.Name, '=') {
+				unkept++
+				continue
+			}
+			if h.PAXRecords == nil {
+				h.PAXRecords = map[string]string{}
+			}
+			h.PAXRecords[xattr+a.Name] = string(a.Value)
 		}
 		if err := t.WriteHeader(h); err != nil {
-			return err
+			return unkept, err
 		}
 		if _, err := io.Copy(t, r); err != nil {
-			return err
+			return unkept, err
 		}
 	}
 }
@@ -77,6 +94,13 @@ func readTar(r io.Reader, w *sandbox.FileWriter) error {
 			continue
 		default:
 			return bad(h, "is no file, directory or link")
+		}
+		if e.Type == sandbox.FileRegular || e.Type == sandbox.FileDir {
+			for _, key := range slices.Sorted(maps.Keys(h.PAXRecords)) {
+				if name, ok := strings.CutPrefix(key, xattr); ok && sandbox.KeptAttr(name) {
+					e.Attrs = append(e.Attrs, sandbox.FileAttr{Name: name, Value: []byte(h.PAXRecords[key])})
+				}
+			}
 		}
 		if err := w.Next(e); err != nil {
 			return err

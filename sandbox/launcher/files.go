@@ -177,6 +177,6 @@ func receive(data *os.File, to sandbox.FilesTarget, keepIDs bool) (r sandbox.Fil
 	tree := &sandbox.FileTree{Dir: dir, Name: to.Name, KeepIDs: keepIDs, KeepSetID: true}
 	entries := sandbox.NewFileReader(data)
 	err = sandbox.CopyTree(tree, entries)
-	r.Entries, r.Bytes = entries.Entries, entries.Bytes
+	r.Entries, r.Bytes, r.Unkept = entries.Entries, entries.Bytes, tree.Unkept
 	return r, err
 }

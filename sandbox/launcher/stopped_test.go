@@ -190,6 +190,69 @@ func TestFilesWhileOthersRename(t *testing.T) {
 	}
 }
 
+// Attributes of the user's go both ways, whether the container runs or not; the
+// capabilities of a program stay where they are.
+func TestFilesAttributes(t *testing.T) {
+	r := newRig(t)
+	source := filepath.Join(r.dir, "with")
+	if err := errors.Join(os.WriteFile(source, []byte("x"), 0o755), unix.Setxattr(source, "user.color", []byte("red"), 0),
+		unix.Setxattr(source, "security.capability", append([]byte{1, 0, 0, 2, 0, 0x20}, make([]byte, 14)...), 0)); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setxattr(filepath.Join(r.layer, "bin/busybox"), "security.capability", append([]byte{1, 0, 0, 2, 0, 0x20}, make([]byte, 14)...), 0); err != nil {
+		t.Fatal(err)
+	}
+	from, err := os.Open(r.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer from.Close()
+	p := sleeper(r)
+	p.Root.Writable = true
+	running := r.inhabit(p)
+	still := sleeper(r)
+	still.Root.Writable = true
+	for name, open := range map[string]func(sandbox.FilesRequest) (*sandbox.Files, error){
+		"running": func(req sandbox.FilesRequest) (*sandbox.Files, error) {
+			return r.launcher.Files(t.Context(), running.plan.Host.RuntimeDir, req)
+		},
+		"stopped": func(req sandbox.FilesRequest) (*sandbox.Files, error) { return r.stopped(still, req) },
+	} {
+		in, err := open(sandbox.FilesRequest{In: true, Path: "/home"})
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		to, err := in.Send(sandbox.FilesTarget{Dir: "/home", Name: "with"})
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		w := sandbox.NewFileWriter(to)
+		_, err = sandbox.SendFiles(w, from, "with")
+		if err = errors.Join(err, w.Close()); err != nil {
+			t.Fatal(name, err)
+		}
+		if res, err := in.Result(); err != nil || res.Unkept != 0 {
+			t.Fatal(name, res, err)
+		}
+		in.Close()
+		for path, want := range map[string]int{"/home/with": 1, "/bin/busybox": 0} {
+			out, err := open(sandbox.FilesRequest{Path: path})
+			if err != nil {
+				t.Fatal(name, err)
+			}
+			data, err := out.Receive()
+			if err != nil {
+				t.Fatal(name, err)
+			}
+			e, err := sandbox.NewFileReader(data).Next()
+			if err != nil || len(e.Attrs) != want || want > 0 && (e.Attrs[0].Name != "user.color" || string(e.Attrs[0].Value) != "red") {
+				t.Errorf("%s: %s has %q, %v", name, path, e.Attrs, err)
+			}
+			out.Close()
+		}
+	}
+}
+
 // The process that copies has left the host: another root, no rights but about
 // files, and those in the container's range of ids alone. Nothing of the
 // container's runs, and a root that is read-only stays so.
