@@ -59,15 +59,34 @@ func parseBundle(m Material) (claim, error) {
 	if err != nil {
 		return claim{}, fmt.Errorf("bundle: %w", err)
 	}
-	_, byKey := b.VerificationMaterial.GetContent().(*protobundle.VerificationMaterial_PublicKey)
-	return claim{
-		format:  KindBundle,
-		digests: digests,
-		keyless: !byKey,
-		byKey: func(ctx context.Context, k publicKey, digest string) error {
+	return bundleClaim(b, digests), nil
+}
+
+// bundleClaim is what a bundle claims about digests.
+func bundleClaim(b *sgbundle.Bundle, digests []string) claim {
+	c := claim{
+		format:   KindBundle,
+		digests:  digests,
+		entity:   func() (sgverify.SignedEntity, error) { return b, nil },
+		artifact: digestArtifact,
+	}
+	if _, ok := b.VerificationMaterial.GetContent().(*protobundle.VerificationMaterial_PublicKey); ok {
+		c.byKey = func(ctx context.Context, k publicKey, digest string) error {
 			return checkBundle(ctx, b, k, digest)
-		},
-	}, nil
+		}
+	} else {
+		c.certified = true
+	}
+	return c
+}
+
+// digestArtifact asks that a statement is about digest.
+func digestArtifact(digest string) (sgverify.ArtifactPolicyOption, error) {
+	raw, err := hex.DecodeString(strings.TrimPrefix(digest, "sha256:"))
+	if err != nil {
+		return nil, err
+	}
+	return sgverify.WithArtifactDigest("sha256", raw), nil
 }
 
 // statementDigests returns the digests an in-toto statement is about. The
@@ -122,7 +141,7 @@ func statementDigests(b []byte) ([]string, error) {
 // checkBundle verifies the envelope with one key and its subject against
 // digest. The bundle's own key hint is not looked at: it is not signed.
 func checkBundle(ctx context.Context, b *sgbundle.Bundle, k publicKey, digest string) error {
-	raw, err := hex.DecodeString(strings.TrimPrefix(digest, "sha256:"))
+	artifact, err := digestArtifact(digest)
 	if err != nil {
 		return err
 	}
@@ -134,7 +153,7 @@ func checkBundle(ctx context.Context, b *sgbundle.Bundle, k publicKey, digest st
 		TrustedMaterial: &root.BaseTrustedMaterial{},
 		IgnoreTlog:      true,
 		Offline:         true,
-	}, sgverify.WithArtifactDigest("sha256", raw), b)
+	}, artifact, b)
 	return err
 }
 

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -13,6 +14,7 @@ import (
 	"github.com/sigstore/cosign/v2/pkg/oci"
 	"github.com/sigstore/cosign/v2/pkg/oci/static"
 	"github.com/sigstore/cosign/v2/pkg/types"
+	sgverify "github.com/sigstore/sigstore-go/pkg/verify"
 	"github.com/sigstore/sigstore/pkg/signature/payload"
 )
 
@@ -28,7 +30,8 @@ func parseCosign(m Material) (claim, error) {
 	}
 	// The standard decoder skips line breaks and ignores stray bits at the
 	// end, so one signature would have many spellings.
-	if raw, err := base64.StdEncoding.Strict().DecodeString(b64); err != nil || len(raw) == 0 || strings.ContainsAny(b64, "\r\n") {
+	raw, err := base64.StdEncoding.Strict().DecodeString(b64)
+	if err != nil || len(raw) == 0 || strings.ContainsAny(b64, "\r\n") {
 		return claim{}, errors.New("signature is not base64")
 	}
 	signed, digest, err := simpleSigningClaim(m.Payload)
@@ -36,11 +39,21 @@ func parseCosign(m Material) (claim, error) {
 		return claim{}, err
 	}
 	return claim{
-		format:  KindCosign,
-		digests: []string{digest},
-		name:    signed,
+		format:    KindCosign,
+		digests:   []string{digest},
+		certified: m.Annotations[static.CertificateAnnotationKey] != "",
+		name:      signed,
 		byKey: func(ctx context.Context, k publicKey, digest string) error {
 			return checkCosign(ctx, m.Payload, b64, k, digest)
+		},
+		entity: func() (sgverify.SignedEntity, error) { return parseAnnotated(m, raw) },
+		// What is signed is the payload, and simpleSigningDigest has read the
+		// digest out of it.
+		artifact: func(d string) (sgverify.ArtifactPolicyOption, error) {
+			if d != digest {
+				return nil, errNotTheirs
+			}
+			return sgverify.WithArtifact(bytes.NewReader(m.Payload)), nil
 		},
 	}, nil
 }

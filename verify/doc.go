@@ -1,6 +1,7 @@
-// Package verify answers one question about an image: does a key that the
-// host's owner trusts for this name vouch for exactly this digest? The answer
-// is Evidence, a value that only this package can fill.
+// Package verify answers one question about an image: does a key, or a name in
+// a certificate, that the host's owner trusts for this image's name vouch for
+// exactly this digest? The answer is Evidence, a value that only this package
+// can fill.
 //
 // Trust is written as sigstore ClusterImagePolicy files in one directory.
 // Every policy whose glob matches the image must be satisfied; within a policy
@@ -15,6 +16,6 @@
 // It promises that verification opens no socket and reads no file but those of
 // the trust directory, and that Verifier may be used by many goroutines. It
 // does not promise that a signature was made for the name it was pulled under
-// (the digest is what is signed), nor that a key had not been stolen: there is
-// no transparency log and no time in a key signature.
+// (the digest is what is signed), nor that a key had not been stolen: a key
+// signature has no time unless the policy asks for a log or a timestamp.
 package verify

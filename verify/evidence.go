@@ -44,18 +44,36 @@ type Signer struct {
 	// Policy and Authority are the names in the trust policy.
 	Policy    string `json:"policy"`
 	Authority string `json:"authority"`
-	// Kind is how the signer is identified; "key" for now.
+	// Kind is how the signer is identified: one of the Kind… constants below.
 	Kind string `json:"kind"`
-	// KeyID is "sha256:" and the hash of the public key's DER form (SPKI).
+	// KeyID is "sha256:" and the hash of the public key's DER form (SPKI): the
+	// trusted key's, or that of the certificate.
 	KeyID string `json:"key_id"`
 	// Format is KindCosign or KindBundle.
 	Format string `json:"format"`
 	// Digest is the one that was signed: the manifest's or its index's.
 	Digest string `json:"digest"`
-	// Issuer and Subject identify a keyless signer; empty for keys.
+	// Issuer and Subject are who the certificate says signed: the address of
+	// who knew them, and the name that the policy accepts. Empty for keys.
 	Issuer  string `json:"issuer,omitempty"`
 	Subject string `json:"subject,omitempty"`
+	// Claims are what else the certificate says; nil if nothing.
+	Claims *Claims `json:"claims,omitempty"`
+	// SignedAt is when it was signed, as far as somebody trusted witnessed it.
+	SignedAt *SignedAt `json:"signed_at,omitempty"`
 }
+
+// The kinds of Signer.
+const (
+	// KindKey is a key that the trust policy holds.
+	KindKey = "key"
+	// KindKeyless is a name in a certificate by an authority of a trust root.
+	KindKeyless = "keyless"
+	// KindCertificate is one in a certificate by an authority of one's own.
+	KindCertificate = "certificate"
+	// KindStatic is nobody: a policy says yes without a signature.
+	KindStatic = "static"
+)
 
 // Evidence is the proof that an image was verified. Its fields are unexported
 // so that only Verify can make one; the zero value is unverified.

@@ -63,7 +63,7 @@ func FuzzTrustFile(f *testing.F) {
 			if !validPolicyName(p.name) || len(p.globs) == 0 || len(p.authorities) == 0 || p.line < 1 {
 				t.Fatalf("%+v", p)
 			}
-			signers, missed, err := p.judge(t.Context(), Subject{Reference: "a", Digests: []string{testDigest}}, nil)
+			signers, missed, err := p.judge(t.Context(), Subject{Reference: "a", Digests: []string{testDigest}}, setting{}, nil)
 			if len(signers) != 0 || err != nil || p.refusal(Subject{Reference: "a", Digests: []string{testDigest}}, nil, missed) == nil {
 				t.Fatal("satisfied by nothing")
 			}

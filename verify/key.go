@@ -78,19 +78,27 @@ func parsePublicKeys(b []byte, hash crypto.Hash) ([]publicKey, error) {
 	return keys, nil
 }
 
-func newPublicKey(pub crypto.PublicKey, hash crypto.Hash) (publicKey, error) {
+// acceptable refuses kinds and sizes of keys that nobody should sign with.
+func acceptable(pub crypto.PublicKey) error {
 	switch k := pub.(type) {
 	case *ecdsa.PublicKey:
 		if k.Curve != elliptic.P256() && k.Curve != elliptic.P384() && k.Curve != elliptic.P521() {
-			return publicKey{}, fmt.Errorf("ECDSA curve %s is not accepted", k.Curve.Params().Name)
+			return fmt.Errorf("ECDSA curve %s is not accepted", k.Curve.Params().Name)
 		}
 	case *rsa.PublicKey:
 		if bits := k.N.BitLen(); bits < 2048 || bits > 8192 {
-			return publicKey{}, fmt.Errorf("RSA key of %d bits is not accepted, 2048 to 8192 are", bits)
+			return fmt.Errorf("RSA key of %d bits is not accepted, 2048 to 8192 are", bits)
 		}
 	case ed25519.PublicKey:
 	default:
-		return publicKey{}, fmt.Errorf("key type %T is not accepted", pub)
+		return fmt.Errorf("key type %T is not accepted", pub)
+	}
+	return nil
+}
+
+func newPublicKey(pub crypto.PublicKey, hash crypto.Hash) (publicKey, error) {
+	if err := acceptable(pub); err != nil {
+		return publicKey{}, err
 	}
 	id, err := keyID(pub)
 	if err != nil {

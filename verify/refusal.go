@@ -21,12 +21,28 @@ type misses struct {
 	name     string
 	// format says that signatureFormat left a signature out.
 	format bool
+	// closest is the signature that came closest to being accepted.
+	closest miss
+}
+
+// note keeps the reason that says most.
+func (m *misses) note(err error) {
+	var one miss
+	var none errNoRoot
+	if errors.As(err, &none) {
+		one = miss{rankRoot, ruleNoRoot, none.what}
+	} else if !errors.As(err, &one) {
+		return
+	}
+	if one.rank > m.closest.rank {
+		m.closest = one
+	}
 }
 
 // refusal picks the most telling reason: a trusted key that signed something
 // else says more than a stranger's signature, and that more than noise.
 func (p policy) refusal(s Subject, claims []claim, missed misses) error {
-	var attestations, malformed, keyless int
+	var attestations, malformed, certified int
 	var bad error
 	for _, c := range claims {
 		switch {
@@ -34,17 +50,17 @@ func (p policy) refusal(s Subject, claims []claim, missed misses) error {
 			attestations++
 		case c.bad != nil:
 			malformed, bad = malformed+1, c.bad
-		case c.keyless:
-			keyless++
+		case c.certified:
+			certified++
 		}
 	}
-	keys, denials := p.wants()
+	accepted, denials := p.wants()
 	remedy := "ward sign --key KEY " + s.Reference
 	refuse := func(rule, cause, remedy string) error {
 		return fault.New(fault.Unverified, rule, label(s)+cause, remedy)
 	}
 	switch {
-	case len(keys) == 0:
+	case len(accepted) == 0:
 		return refuse("trust.denied", fmt.Sprintf(" is refused by trust policy %q%s", p.name, denials), "change "+p.file)
 	case len(claims) == 0:
 		return refuse("trust.unsigned", fmt.Sprintf(" is not signed (trust policy %q)", p.name), remedy)
@@ -55,13 +71,16 @@ func (p policy) refusal(s Subject, claims []claim, missed misses) error {
 	case missed.misnamed:
 		return refuse("trust.wrong-name", fmt.Sprintf(" was signed under the name %q, but trust policy %q asks for %s", clip(missed.name), p.name, p.signed),
 			remedy+"; cosign and ward sign repositories, without tag: matchRepository takes those")
+	case missed.closest.rule != "":
+		return refuse(missed.closest.rule, fmt.Sprintf(": no signature satisfies trust policy %q (%s): %s", p.name,
+			strings.Join(accepted, ", "), clip(missed.closest.cause)), mend(missed.closest.rule, remedy, p))
 	case malformed > 0 && malformed+attestations == len(claims):
 		return refuse("trust.malformed", fmt.Sprintf(": no signature can be read: %s (trust policy %q)", clip(bad.Error()), p.name), remedy)
 	}
 	cause := fmt.Sprintf(": none of its signatures (%d) is by a key that trust policy %q accepts (%s)",
-		len(claims)-attestations, p.name, strings.Join(keys, ", "))
-	if keyless > 0 {
-		cause += "; signatures with a certificate (keyless) are not supported yet"
+		len(claims)-attestations, p.name, strings.Join(accepted, ", "))
+	if certified > 0 && !p.keyless() {
+		cause += "; the policy accepts no signatures with a certificate (keyless)"
 	}
 	if missed.format {
 		cause += "; the policy's signatureFormat leaves some out"
@@ -79,21 +98,46 @@ func clip(s string) string {
 	return s
 }
 
-// wants lists the ids of the keys any of which would satisfy the policy, and
-// the messages of its "static: fail" authorities.
-func (p policy) wants() (keys []string, denials string) {
+// mend says what to do about a refusal by rule.
+func mend(rule, sign string, p policy) string {
+	switch rule {
+	case ruleNoRoot:
+		return "ward trust root add NAME FILE, or ward trust root update where there is a network"
+	case "trust.clock":
+		return "set this machine's clock"
+	case "trust.identity", "trust.key-window":
+		return "have it signed by whom the policy accepts, or change " + p.file
+	case "trust.threshold":
+		return sign + " with another key the policy accepts"
+	}
+	return "sign it again: with a log entry or timestamp and a certificate that the policy's trust root vouches for"
+}
+
+// wants lists whose signature would satisfy the policy, keys by their ids and
+// the others by name, and the messages of its "static: fail" authorities.
+func (p policy) wants() (accepted []string, denials string) {
 	for _, a := range p.authorities {
 		if a.key != nil {
 			for _, k := range a.key.keys {
-				keys = append(keys, k.id)
+				accepted = append(accepted, k.id)
+			}
+		}
+		if a.keyless != nil {
+			for _, i := range a.keyless.identities {
+				accepted = append(accepted, i.String())
 			}
 		}
 		if a.static != nil && a.static.message != "" {
 			denials += ": " + a.static.message
 		}
 	}
-	slices.Sort(keys)
-	return slices.Compact(keys), denials
+	slices.Sort(accepted)
+	return slices.Compact(accepted), denials
+}
+
+// keyless says whether any authority accepts certificates.
+func (p policy) keyless() bool {
+	return slices.ContainsFunc(p.authorities, func(a authority) bool { return a.keyless != nil })
 }
 
 func noPolicy(ref name.Reference, s Subject) error {

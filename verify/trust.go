@@ -10,7 +10,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/ward-project/ward/internal/fault"
 	"github.com/ward-project/ward/internal/fsx"
@@ -41,8 +43,19 @@ type TrustPolicy struct {
 // TrustAuthority describes one authority of a policy.
 type TrustAuthority struct {
 	Name string `json:"name"`
-	// KeyIDs are the keys it accepts; none for an authority that always refuses.
+	// KeyIDs are the keys it accepts; none for an authority of another kind.
 	KeyIDs []string `json:"key_ids"`
+	// Threshold is how many of them must have signed, if more than one.
+	Threshold int `json:"threshold,omitempty"`
+	// NotBefore and NotAfter bound when, if given.
+	NotBefore *time.Time `json:"not_before,omitempty"`
+	NotAfter  *time.Time `json:"not_after,omitempty"`
+	// Identities are whom it accepts by certificate, expressions in slashes.
+	Identities []string `json:"identities,omitempty"`
+	// CA is the digest of the root certificate of an authority of one's own.
+	CA string `json:"ca,omitempty"`
+	// TrustRoots are the names of the trust roots it needs.
+	TrustRoots []string `json:"trust_roots,omitempty"`
 	// Format is KindCosign, KindBundle, or "" for either.
 	Format string `json:"format,omitempty"`
 }
@@ -174,15 +187,34 @@ func (p policy) describe() TrustPolicy {
 		d.Globs = append(d.Globs, g.text)
 	}
 	for _, a := range p.authorities {
-		t := TrustAuthority{Name: a.name, KeyIDs: []string{}, Format: a.format}
+		t := TrustAuthority{Name: a.name, KeyIDs: []string{}, Format: a.format, TrustRoots: slices.Compact(a.rootNames())}
 		if a.key != nil {
 			for _, k := range a.key.keys {
 				t.KeyIDs = append(t.KeyIDs, k.id)
+			}
+			if a.key.threshold > 1 {
+				t.Threshold = a.key.threshold
+			}
+			t.NotBefore, t.NotAfter = given(a.key.notBefore), given(a.key.notAfter)
+		}
+		if a.keyless != nil {
+			for _, i := range a.keyless.identities {
+				t.Identities = append(t.Identities, i.String())
+			}
+			if a.keyless.ca != nil {
+				t.CA = certID(a.keyless.ca)
 			}
 		}
 		d.Authorities = append(d.Authorities, t)
 	}
 	return d
+}
+
+func given(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
 }
 
 // TrustRemove deletes the file of the policy called name. A file that holds

@@ -24,6 +24,7 @@ type policy struct {
 	authorities []authority
 	// signed is what it asks of the name in a signature.
 	signed signedName
+	notes  []note // annotations of ours
 }
 
 // Bounds on trust files. They are the owner's, but a mistake (a disk image

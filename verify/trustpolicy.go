@@ -66,6 +66,9 @@ func (r reader) document(n *yaml.Node, all *[]policy) error {
 	if err := r.spec(spec, &p); err != nil {
 		return err
 	}
+	if err := r.apply(&p); err != nil {
+		return err
+	}
 	*all = append(*all, p)
 	return nil
 }
@@ -120,6 +123,9 @@ func (r reader) annotations(n *yaml.Node, p *policy) error {
 			return r.errorf(n, "%s: %v", signedNameAnnotation, err)
 		}
 		return nil
+	}
+	for key := range keyAnnotations {
+		known[key] = r.keep(p, key)
 	}
 	return r.fields(n, "metadata.annotations", known)
 }
@@ -182,16 +188,17 @@ func (r reader) image(n *yaml.Node, p *policy) error {
 }
 
 func (r reader) authority(n *yaml.Node, a *authority) error {
-	var key, static bool
+	var key, keyless, static, logOff bool
 	err := r.fields(n, "spec.authorities", map[string]func(*yaml.Node) error{
-		"name":   r.str(&a.name, "name"),
-		"key":    func(n *yaml.Node) error { key = true; return r.key(n, a) },
-		"static": func(n *yaml.Node) error { static = true; return r.static(n, a) },
-		"ctlog": func(n *yaml.Node) error {
-			// "ctlog: {}" is how a cluster says that no log is asked for.
-			refuse := r.unsupported("ctlog (transparency log)", "; an authority without ctlog, or with ctlog: {}, asks for none")
-			return r.fields(n, "ctlog", map[string]func(*yaml.Node) error{"url": refuse, "trustRootRef": refuse})
+		"name":    r.str(&a.name, "name"),
+		"key":     func(n *yaml.Node) error { key = true; return r.key(n, a) },
+		"static":  func(n *yaml.Node) error { static = true; return r.static(n, a) },
+		"keyless": func(n *yaml.Node) error { keyless = true; return r.keyless(n, a) },
+		"ctlog": func(n *yaml.Node) (err error) {
+			logOff, err = r.ctlog(n, a)
+			return err
 		},
+		"rfc3161timestamp": func(n *yaml.Node) error { return r.timestamp(n, a) },
 		"signatureFormat": func(n *yaml.Node) error {
 			var s string
 			if err := r.str(&s, "signatureFormat")(n); err != nil {
@@ -204,20 +211,18 @@ func (r reader) authority(n *yaml.Node, a *authority) error {
 			a.format = f
 			return nil
 		},
-		"keyless":          r.unsupported("keyless", "; use key"),
-		"attestations":     r.unsupported("attestations", ""),
-		"source":           r.unsupported("source (signatures kept in another repository)", ""),
-		"rfc3161timestamp": r.unsupported("rfc3161timestamp", ""),
+		"attestations": r.unsupported("attestations", ""),
+		"source":       r.unsupported("source (signatures kept in another repository)", ""),
 	})
 	switch {
 	case err != nil:
 		return err
-	case key == static:
-		return r.errorf(n, "an authority needs exactly one of key and static")
+	case !onlyOne(key, keyless, static):
+		return r.errorf(n, "an authority needs exactly one of key, keyless and static")
 	case a.name == "":
 		return r.errorf(n, "an authority's name is empty")
 	}
-	return nil
+	return r.witnesses(n, a, logOff)
 }
 
 func (r reader) key(n *yaml.Node, a *authority) error {
@@ -262,4 +267,14 @@ func (r reader) static(n *yaml.Node, a *authority) error {
 		return r.errorf(n, "static.action %q is not fail", action)
 	}
 	return nil
+}
+
+func onlyOne(flags ...bool) bool {
+	n := 0
+	for _, f := range flags {
+		if f {
+			n++
+		}
+	}
+	return n == 1
 }

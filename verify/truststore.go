@@ -73,6 +73,7 @@ func trustFiles(dir string) ([]string, error) {
 		n := e.Name()
 		switch ext := filepath.Ext(n); {
 		case strings.HasPrefix(n, "."):
+		case n == rootsDir && e.IsDir(): // trust roots, read where a policy names one
 		case ext == ".yaml" || ext == ".yml":
 			names = append(names, n)
 		default:

@@ -2,11 +2,15 @@ package verify
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
+	sgverify "github.com/sigstore/sigstore-go/pkg/verify"
 
 	"github.com/ward-project/ward/internal/fault"
 )
@@ -24,6 +28,7 @@ const (
 // for concurrent use. The zero value trusts nothing.
 type Verifier struct {
 	policies []policy
+	roots    *roots
 	trust    string
 }
 
@@ -35,7 +40,15 @@ func Open(trustDir string) (*Verifier, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Verifier{policies: policies, trust: trust}, nil
+	roots, sum, err := loadRoots(trustDir, policies)
+	if err != nil {
+		return nil, err
+	}
+	if sum != "" {
+		both := sha256.Sum256([]byte(trust + "\x00" + sum))
+		trust = "sha256:" + hex.EncodeToString(both[:])
+	}
+	return &Verifier{policies: policies, roots: roots, trust: trust}, nil
 }
 
 // claim is a parsed signature: what it says, and how to check that it is so.
@@ -44,14 +57,19 @@ type claim struct {
 	digests []string
 	// name is the one it was made for, as written; a bundle has none.
 	name string
-	// keyless is set if it brings a certificate instead of naming a key.
-	keyless bool
+	// certified is set if it brings a certificate.
+	certified bool
 	// misfiled is set if it was found beside another digest.
 	misfiled bool
 	// misnamed is set if the policy that is asked does not take its name.
 	misnamed bool
-	// byKey fails unless key k signed a statement about digest.
+	// byKey fails unless key k signed a statement about digest; nil if no key
+	// that is not in a certificate can have.
 	byKey func(ctx context.Context, k publicKey, digest string) error
+	// entity and artifact are the claim and what it is about as sigstore-go
+	// wants them, for what byKey does not look at. Made when they are needed.
+	entity   func() (sgverify.SignedEntity, error)
+	artifact func(digest string) (sgverify.ArtifactPolicyOption, error)
 	// bad is why the material could not be parsed.
 	bad error
 }
@@ -81,8 +99,9 @@ func (v *Verifier) Verify(ctx context.Context, s Subject, materials []Material) 
 		claims[i] = parse(m, s)
 	}
 	e := Evidence{reference: s.Reference, trust: v.trust}
+	set := setting{now: time.Now(), roots: v.roots}
 	for _, p := range policies {
-		signers, missed, err := p.judge(ctx, s, claims)
+		signers, missed, err := p.judge(ctx, s, set, claims)
 		if err != nil {
 			return Evidence{}, err
 		}
@@ -150,8 +169,8 @@ func annotationBytes(m Material) int {
 }
 
 // judge tries every authority of p and returns the signers of each that is
-// satisfied. err is only the end of ctx.
-func (p policy) judge(ctx context.Context, s Subject, claims []claim) ([]Signer, misses, error) {
+// satisfied. err is the end of ctx, or a trust root that cannot be read.
+func (p policy) judge(ctx context.Context, s Subject, set setting, claims []claim) ([]Signer, misses, error) {
 	var signers []Signer
 	var missed misses
 	claims, err := p.named(s, claims)
@@ -159,7 +178,7 @@ func (p policy) judge(ctx context.Context, s Subject, claims []claim) ([]Signer,
 		return nil, missed, err
 	}
 	for _, a := range p.authorities {
-		found, err := a.judge(ctx, s, claims, &missed)
+		found, err := a.judge(ctx, s, set, claims, &missed)
 		if err != nil {
 			return nil, missed, err
 		}
