@@ -166,13 +166,13 @@ func TestTestsOfWritableDirectories(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out strings.Builder
-	err := open(t).Test(t.Context(), &out, d)
+	err := open(t).Test(t.Context(), &out, policy.TestOptions{Dirs: []string{d}})
 	refused(t, err, fault.Denied, "policy.test", "1 policy tests fail")
 	if !strings.Contains(out.String(), "data.b_test.test_b: FAIL") || !strings.Contains(out.String(), "PASS: 1/2") {
 		t.Fatal(out.String())
 	}
 	for _, missing := range []string{dir(t), filepath.Join(d, "none")} {
-		refused(t, open(t).Test(t.Context(), &out, missing), fault.NotFound, "policy.no-tests", missing)
+		refused(t, open(t).Test(t.Context(), &out, policy.TestOptions{Dirs: []string{missing}}), fault.NotFound, "policy.no-tests", missing)
 	}
 }
 

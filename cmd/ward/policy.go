@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -11,7 +10,7 @@ import (
 
 func newPolicy(a *app) *cobra.Command {
 	group := &cobra.Command{Use: "policy", Short: "What may run, and why"}
-	group.AddCommand(newPolicyCheck(a), newPolicyTest(a), newPolicyReplay(a))
+	group.AddCommand(newPolicyCheck(a), newPolicyTest(a), newPolicyInit(a), newPolicyFmt(a), newPolicyReplay(a))
 	return group
 }
 
@@ -52,21 +51,4 @@ func newPolicyCheck(a *app) *cobra.Command {
 	f.register(cmd)
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
 	return cmd
-}
-
-func newPolicyTest(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use: "test [DIR...]", Short: "Run the Rego tests of the shipped policies and of yours",
-		Annotations: map[string]string{"exit": gateVerb},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			p, err := a.policies()
-			if err != nil {
-				return err
-			}
-			if err := p.Test(cmd.Context(), cmd.OutOrStdout(), args...); err != nil {
-				return fmt.Errorf("policy test: %w", err)
-			}
-			return nil
-		},
-	}
 }

@@ -63,7 +63,7 @@ func replayInputs() []policy.Input {
 			Point: point, Now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
 			Actor:    policy.Actor{Exe: "/usr/bin/ward"},
 			Image:    policy.Image{Ref: "registry.example/a/b:1", Host: "registry.example", Repo: "a/b", Tag: "1", Checksum: digest},
-			Evidence: json.RawMessage(`{"verified":true,"digest":"` + digest + `"}`),
+			Evidence: json.RawMessage(`{"verified":true,"digest":"` + digest + `","signers":[{"kind":"key","key_id":"k"}]}`),
 			Run: policy.Run{
 				Name: point, Args: []string{"/bin/true", "<&>\u2028"}, NoNewPrivs: true, Network: "none",
 				Limits:  policy.Limits{Memory: 1 << 20, PIDs: 5, CPUs: 0.5},
@@ -146,7 +146,7 @@ func TestReplayReproducesEveryDecision(t *testing.T) {
 			want = policy.OtherReasons
 		}
 		if r.Change != want {
-			t.Errorf("%s %q: %s (%s), want %s", r.Point, r.Name, r.Change, r.Why, want)
+			t.Errorf("%s %q: %s (%s), want %s; was %v, is %v", r.Point, r.Name, r.Change, r.Why, want, r.Old.Codes(), r.New.Codes())
 		}
 	}
 	if totals.SamePolicy != 0 {
