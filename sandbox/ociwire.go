@@ -37,9 +37,14 @@ const (
 type OCIHandover struct {
 	PID int `json:"pid"`
 	// Exec is the id of a process that was added, or "" for the first one.
-	Exec    string            `json:"exec,omitempty"`
-	Cgroups map[string]string `json:"cgroups"`
-	Memory  int64             `json:"memory,omitempty"`
+	Exec string `json:"exec,omitempty"`
+	// Announced says that the process is not there yet, and Index what place
+	// in the log its intent, for this run, has.
+	Announced bool              `json:"announced,omitempty"`
+	Index     int64             `json:"index,omitempty"`
+	Run       string            `json:"run,omitempty"`
+	Cgroups   map[string]string `json:"cgroups"`
+	Memory    int64             `json:"memory,omitempty"`
 }
 
 // OCIRequest is a request about a container that exists; it starts nothing

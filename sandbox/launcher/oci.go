@@ -54,12 +54,12 @@ func ociLaunch() error {
 	if err := unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("close_range: %w", err)
 	}
-	plan, err := acceptOCI()
+	plan, index, err := acceptOCI()
 	if err != nil {
 		return err
 	}
 	if plan.Op == sandbox.OCIExec {
-		return ociExec(plan)
+		return ociExec(plan, index)
 	}
 	return ociCreate(plan)
 }
@@ -71,29 +71,30 @@ func ociLog() {
 	logrus.SetLevel(logrus.WarnLevel)
 }
 
-// acceptOCI is accept for the plans of OCI callers.
-func acceptOCI() (sandbox.OCIPlan, error) {
+// acceptOCI is accept for the plans of OCI callers. Index is the intent's place
+// in the log.
+func acceptOCI() (plan sandbox.OCIPlan, index int64, err error) {
 	raw, err := readSealed(sandbox.FDPlan, sandbox.MaxOCIPlan)
 	if err != nil {
-		return sandbox.OCIPlan{}, fmt.Errorf("plan: %w", err)
+		return plan, 0, fmt.Errorf("plan: %w", err)
 	}
 	proof, err := readSealed(sandbox.FDReceipt, receipt.MaxSize)
 	if err != nil {
-		return sandbox.OCIPlan{}, fmt.Errorf("receipt: %w", err)
+		return plan, 0, fmt.Errorf("receipt: %w", err)
 	}
-	plan, err := sandbox.DecodeOCIPlan(raw)
-	if err != nil {
-		return sandbox.OCIPlan{}, err
+	if plan, err = sandbox.DecodeOCIPlan(raw); err != nil {
+		return plan, 0, err
 	}
 	if plan.Build != sandbox.Build {
-		return sandbox.OCIPlan{}, fault.New(fault.Unavailable, "launcher.build",
+		return plan, 0, fault.New(fault.Unavailable, "launcher.build",
 			fmt.Sprintf("the plan is of build %q and this launcher of build %q", plan.Build, sandbox.Build),
 			"install ward-oci and ward-launch from the same build")
 	}
 	if err := sandbox.DefaultFloor().CheckOCI(plan); err != nil {
-		return sandbox.OCIPlan{}, err
+		return plan, 0, err
 	}
-	return plan, provedBy(plan.AuditDir, audit.OCIIntent, plan.Run, raw, proof)
+	st, err := statement(plan.AuditDir, audit.OCIIntent, plan.Run, raw, proof)
+	return plan, st.Index, err
 }
 
 // ociCreate makes the container, waiting before its payload, and hands it to

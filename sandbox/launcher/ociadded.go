@@ -95,7 +95,11 @@ func (m *ociMonitor) adopt(conn *net.UnixConn) {
 		return
 	}
 	answer := sandbox.Message{Kind: sandbox.MessageReady}
-	if err := m.post(audit.ExecStart, audit.ExecProcess{Exec: h.Exec, PID: h.PID}); err != nil {
+	if h.Announced {
+		if err := m.take(h); err != nil {
+			answer = sandbox.Message{Kind: sandbox.MessageError, Error: fault.As(err)}
+		}
+	} else if err := m.post(audit.ExecStart, audit.ExecProcess{Exec: h.Exec, PID: h.PID}); err != nil {
 		answer = sandbox.Message{Kind: sandbox.MessageError, Error: fault.As(err)}
 		unix.Close(pidfd)
 	} else {
@@ -103,6 +107,17 @@ func (m *ociMonitor) adopt(conn *net.UnixConn) {
 		m.added.Go(func() { m.watchAdded(h, pidfd, began) })
 	}
 	_ = raw.Write(func(fd uintptr) bool { _ = sandbox.Send(int(fd), answer); return true }) // who asked may have gone
+}
+
+// take lets an intent for this run be used, once.
+func (m *ociMonitor) take(h sandbox.OCIHandover) error {
+	if h.Run != m.Run {
+		return otherRun()
+	}
+	if !m.used.take(h.Index) {
+		return fault.New(fault.Unrecorded, "launch.receipt", "the receipt has been used before, or is too old", "start the process again through ward-oci")
+	}
+	return nil
 }
 
 // watchAdded records how a process that was added has ended.

@@ -18,7 +18,7 @@ import (
 // ociExec starts another process in a container. It is born into the
 // container's PID namespace, and so ends with its monitor like everything
 // there; its parent becomes the caller of ward-oci.
-func ociExec(plan sandbox.OCIPlan) error {
+func ociExec(plan sandbox.OCIPlan, index int64) error {
 	var p specs.Process
 	if err := json.Unmarshal([]byte(plan.Spec), &p); err != nil {
 		return fault.Wrap(fault.Invalid, "oci.spec", err, "")
@@ -45,6 +45,9 @@ func ociExec(plan sandbox.OCIPlan) error {
 		return ociError("", err)
 	}
 	if process.SubCgroupPaths, err = subCgroups(plan.SubCgroups); err != nil {
+		return ociError("", err)
+	}
+	if err := ociAnnounce(plan, index); err != nil {
 		return ociError("", err)
 	}
 	if err := ct.Run(process); err != nil {
@@ -76,9 +79,13 @@ func ociSameRun(plan sandbox.OCIPlan) error {
 		return err
 	}
 	if st.Run != plan.Run {
-		return fault.New(fault.Denied, "oci.run", "the container is another one than the process was allowed in", "try again: it was made anew meanwhile")
+		return otherRun()
 	}
 	return nil
+}
+
+func otherRun() error {
+	return fault.New(fault.Denied, "oci.run", "the container is another one than this was allowed for", "try again: it was made anew meanwhile")
 }
 
 // subCgroups reads --cgroup values: [controller[,controller…]:]path.

@@ -47,12 +47,18 @@ func ociHandOver(plan sandbox.OCIPlan, ct *libcontainer.Container, process *libc
 	return sandbox.Send(sandbox.FDControl, sandbox.Message{Kind: sandbox.MessageReady, PID: pid})
 }
 
-func sendHandover(socket int, h sandbox.OCIHandover, pidfd int) error {
+// sendHandover says to a monitor what there is, with the process if there is
+// one, and returns what the monitor thinks of it.
+func sendHandover(socket int, h sandbox.OCIHandover, process ...int) error {
 	b, err := json.Marshal(h)
 	if err != nil {
 		return err
 	}
-	if err := unix.Sendmsg(socket, b, unix.UnixRights(pidfd), nil, unix.MSG_NOSIGNAL); err != nil {
+	var rights []byte
+	if len(process) > 0 {
+		rights = unix.UnixRights(process...)
+	}
+	if err := unix.Sendmsg(socket, b, rights, nil, unix.MSG_NOSIGNAL); err != nil {
 		return fmt.Errorf("monitor: %w", err)
 	}
 	buf := make([]byte, sandbox.MaxMessage)
@@ -73,8 +79,8 @@ func sendHandover(socket int, h sandbox.OCIHandover, pidfd int) error {
 	return nil
 }
 
-// receiveHandover is the monitor's side of it. io.EOF says that there will be
-// none: the launcher has failed.
+// receiveHandover is the monitor's side of it; an announcement comes without a
+// process. io.EOF says that there will be none: the launcher has failed.
 func receiveHandover(socket int) (h sandbox.OCIHandover, pidfd int, err error) {
 	buf, oob := make([]byte, sandbox.MaxMessage), make([]byte, unix.CmsgSpace(4))
 	n, oobn, _, _, err := unix.Recvmsg(socket, buf, oob, unix.MSG_CMSG_CLOEXEC)
@@ -88,14 +94,29 @@ func receiveHandover(socket int) (h sandbox.OCIHandover, pidfd int, err error) {
 	if err != nil {
 		return h, -1, err
 	}
-	if len(cs) != 1 {
-		return h, -1, errors.New("handover without a process")
+	var fds []int
+	if len(cs) == 1 {
+		if fds, err = unix.ParseUnixRights(&cs[0]); err != nil {
+			return h, -1, err
+		}
 	}
-	fds, err := unix.ParseUnixRights(&cs[0])
-	if err != nil || len(fds) != 1 {
-		return h, -1, errors.New("handover without a process")
+	if err := json.Unmarshal(buf[:n], &h); err != nil || h.Announced != (len(fds) == 0) || len(fds) > 1 {
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+		return h, -1, errors.Join(errors.New("handover without a process"), err)
 	}
-	return h, fds[0], json.Unmarshal(buf[:n], &h)
+	if h.Announced {
+		return h, -1, nil
+	}
+	return h, fds[0], nil
+}
+
+// ociAnnounce says to the monitor of a container that a process is about to be
+// added on the strength of an intent, by its place in the log. The monitor
+// takes each intent once, so that no receipt starts two.
+func ociAnnounce(plan sandbox.OCIPlan, index int64) error {
+	return toMonitor(plan, sandbox.OCIHandover{Run: plan.Run, Exec: plan.Exec, Announced: true, Index: index})
 }
 
 // ociAdopt has the monitor of a container watch a process that was added.
@@ -105,6 +126,11 @@ func ociAdopt(plan sandbox.OCIPlan, pid int) error {
 		return fmt.Errorf("pidfd_open: %w", err)
 	}
 	defer unix.Close(pidfd)
+	return toMonitor(plan, sandbox.OCIHandover{PID: pid, Exec: plan.Exec}, pidfd)
+}
+
+// toMonitor hands over to the monitor that a container has by now.
+func toMonitor(plan sandbox.OCIPlan, h sandbox.OCIHandover, process ...int) error {
 	socket, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -120,12 +146,13 @@ func ociAdopt(plan sandbox.OCIPlan, pid int) error {
 	if err := unix.Connect(socket, &unix.SockaddrUnix{Name: name}); err != nil {
 		return fault.Wrap(fault.Unavailable, "oci.monitor", fmt.Errorf("the container's monitor does not answer: %w", err), "")
 	}
-	return sendHandover(socket, sandbox.OCIHandover{PID: pid, Exec: plan.Exec}, pidfd)
+	return sendHandover(socket, h, process...)
 }
 
 // writePIDFile writes the process id so that the file appears whole.
 func writePIDFile(name string, pid int) error {
 	temp := filepath.Join(filepath.Dir(name), "."+filepath.Base(name))
+	_ = os.Remove(temp) // of one that was killed here
 	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_SYNC, 0o666)
 	if err != nil {
 		return err

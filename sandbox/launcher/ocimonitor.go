@@ -34,6 +34,8 @@ type ociMonitor struct {
 	log     *audit.Log
 	actor   audit.Actor
 	created time.Time
+	// used are the intents that processes were added on the strength of.
+	used usedOnce
 	// added are the processes that were added and have not ended.
 	added sync.WaitGroup
 	// lost are ends of such processes that could not be recorded.
@@ -55,7 +57,7 @@ func ociBecomeMonitor() error {
 	if err := unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("close_range: %w", err)
 	}
-	plan, err := acceptOCI()
+	plan, _, err := acceptOCI()
 	if err != nil {
 		return err
 	}
