@@ -112,6 +112,14 @@ func TestPageGrants(t *testing.T) {
 	denied(t, decide(t, e, with(mounts(bind("/etc/ssl/certs", false)))), "baseline.host-path")
 	denied(t, decide(t, e, with(caps("CAP_CHOWN"))), "restricted.capabilities")
 
+	e = open(t, "grants.json", sample(t, "json file=web.json"), "landlock.rego", sample(t, "rego file=landlock.rego"))
+	web := with(func(in *policy.Input) { tcpPorts([]string{"8080"}, []string{"5432"})(in); in.Image.Repo = "web/shop" })
+	if d := decide(t, e, web); !d.Allowed() {
+		t.Error(d.Reasons())
+	}
+	web.Run.Landlock.Missing = "kernel"
+	denied(t, decide(t, e, web), "site.landlock")
+
 	e = open(t, "grants.yaml", sample(t, "yaml file=grants.yaml"))
 	pages := with(mounts(bind("/srv/www", true)))
 	denied(t, decide(t, e, pages), "baseline.host-path")

@@ -48,6 +48,7 @@ const exampleInput = `{
     },
     "sysctls": [], "devices": [],
     "seccomp": {"profile": "default", "digest": "", "narrows": true, "extra": []}, "security_opt": [], "labels": {},
+    "landlock": {"abi": 7, "paths": true, "abstract_sockets": false, "tcp": false, "tcp_bind": [], "tcp_connect": [], "missing": ""},
     "masked_paths": ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"],
     "readonly_paths": ["/proc/sys"],
     "requested": {"cap_add": [], "cap_drop": [], "network": "", "user": ""}

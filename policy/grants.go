@@ -29,7 +29,10 @@ type grants struct {
 }
 
 // scope is what can be granted to every image or to some.
-type scope struct{ binds, capabilities, networks, sysctls, devices, seccomp, evidence []string }
+type scope struct {
+	binds, capabilities, networks, sysctls, devices, seccomp, evidence []string
+	landlock, tcpBind, tcpConnect                                      []string
+}
 
 // document gives read-only binds a list of their own.
 func (s scope) document() map[string]any {
@@ -42,7 +45,8 @@ func (s scope) document() map[string]any {
 		}
 	}
 	return map[string]any{"binds": terms(rw), "binds_ro": terms(ro), "capabilities": terms(s.capabilities), "networks": terms(s.networks),
-		"sysctls": terms(s.sysctls), "devices": terms(s.devices), "seccomp": terms(s.seccomp), "evidence": terms(s.evidence)}
+		"sysctls": terms(s.sysctls), "devices": terms(s.devices), "seccomp": terms(s.seccomp), "evidence": terms(s.evidence),
+		"landlock": terms(s.landlock), "tcp_bind": terms(s.tcpBind), "tcp_connect": terms(s.tcpConnect)}
 }
 
 func terms(l []string) []any {
@@ -196,6 +200,17 @@ func (sc *scope) read(s source, key string, v any) (err error) {
 			}
 			return ""
 		})
+	case "landlock":
+		sc.landlock, err = readList(s, key, v, func(w string) string {
+			if w != "off" {
+				return `is not what can be granted: "off"`
+			}
+			return ""
+		})
+	case "tcp_bind":
+		sc.tcpBind, err = readPorts(s, key, v)
+	case "tcp_connect":
+		sc.tcpConnect, err = readPorts(s, key, v)
 	default:
 		err = badGrants(s, "%q is not something that can be granted", key)
 	}
@@ -293,7 +308,8 @@ func (g grants) document(level string, granted bool) map[string]any {
 		// In place of grants.rego. It must be there: OPA takes the list out of
 		// "not x in list" first, so that a rule with a list that is undefined
 		// never comes to the "not".
-		ward["granted"] = map[string]any{"networks": []any{}, "capabilities": []any{}, "mounts": []any{}, "sysctls": []any{}, "devices": []any{}, "seccomp": []any{}, "evidence": []any{}}
+		ward["granted"] = map[string]any{"networks": []any{}, "capabilities": []any{}, "mounts": []any{}, "sysctls": []any{}, "devices": []any{}, "seccomp": []any{}, "evidence": []any{},
+			"landlock": []any{}, "tcp_bind": []any{}, "tcp_connect": []any{}}
 	}
 	return ward
 }
@@ -317,6 +333,9 @@ func (g grants) messages() map[string]any {
 		"{seccomp}", g.where("seccomp", "%[1]v"),
 		"{evidence}", g.where("evidence", "static"),
 		"{devices}", g.where("devices", "%[1]v"),
+		"{landlock}", g.where("landlock", "off"),
+		"{tcp_bind}", g.where("tcp_bind", "%[1]v"),
+		"{tcp_connect}", g.where("tcp_connect", "%[1]v"),
 		"{limits.memory}", g.where("limits", "memory"),
 		"{limits.swap}", g.where("limits", "swap"),
 		"{limits.pids}", g.where("limits", "pids"),

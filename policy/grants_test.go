@@ -28,6 +28,14 @@ func TestGrants(t *testing.T) {
 		"capability of PSS": {"grants.json", `{"capabilities": ["CHOWN"]}`, caps("CAP_CHOWN"), ""},
 		"other capability":  {"grants.json", `{"capabilities": ["SYS_PTRACE"]}`, caps("CAP_SYS_PTRACE", "CAP_SYS_ADMIN"), "baseline.capabilities"},
 		"network":           {"grants.json", `{"networks": ["host"]}`, network("host"), ""},
+		"no port":           {"grants.json", `{"networks": ["host"]}`, tcpPorts([]string{"80"}, nil), "baseline.tcp-bind"},
+		"port":              {"grants.json", `{"networks": ["host"], "tcp_bind": [80, "443"]}`, tcpPorts([]string{"443", "80"}, nil), ""},
+		"other direction":   {"grants.json", `{"networks": ["host"], "tcp_bind": [80]}`, tcpPorts(nil, []string{"80"}), "baseline.tcp-connect"},
+		"all ports":         {"grants.json", `{"networks": ["host"], "tcp_connect": ["*"]}`, tcpPorts(nil, []string{"80", "81"}), ""},
+		"all but few":       {"grants.json", `{"networks": ["host"], "tcp_connect": [80]}`, tcpPorts(nil, []string{"*"}), "baseline.tcp-connect"},
+		"no Landlock":       {"grants.json", `{"landlock": ["off"]}`, landlockOff, ""},
+		"Landlock":          {"grants.json", `{}`, landlockOff, "baseline.landlock"},
+		"of an old kernel":  {"grants.json", `{}`, func(in *policy.Input) { in.Run.Landlock.Missing = "kernel" }, ""},
 		"yaml":              {"grants.yaml", "networks:\n- host\n", network("host"), ""},
 		"yml":               {"grants.yml", "networks: [host]\n", network("host"), ""},
 		"image":             {"grants.json", `{"images": {"registry.example/team/*": {"networks": ["host"]}}}`, network("host"), ""},
@@ -55,6 +63,14 @@ func mounts(m ...policy.Mount) func(*policy.Input) {
 	return func(in *policy.Input) { in.Run.Mounts = m }
 }
 func caps(c ...string) func(*policy.Input) { return func(in *policy.Input) { in.Run.Capabilities = c } }
+func tcpPorts(bind, connect []string) func(*policy.Input) {
+	return func(in *policy.Input) {
+		in.Run.Network, in.Run.Landlock.TCPBind, in.Run.Landlock.TCPConnect = "host", bind, connect
+	}
+}
+func landlockOff(in *policy.Input) {
+	in.Run.SecurityOpt, in.Run.Landlock.Missing = []string{"landlock=off"}, "off"
+}
 func network(n string) func(*policy.Input) { return func(in *policy.Input) { in.Run.Network = n } }
 
 func TestGrantsThatAreRefused(t *testing.T) {
@@ -62,7 +78,7 @@ func TestGrantsThatAreRefused(t *testing.T) {
 		`{"bind": ["/srv"]}`, `{"Binds": ["/srv"]}`, `{"binds": "/srv"}`, `{"binds": [1]}`, `{"binds": ["srv"]}`, `{"binds": ["/srv/"]}`,
 		`{"binds": ["/srv/../etc"]}`, `{"binds": ["/"]}`, `{"binds": ["/:ro"]}`, `{"binds": [""]}`, `{"binds": {"/srv": true}}`,
 		`{"capabilities": ["ALL"]}`, `{"capabilities": ["all"]}`, `{"capabilities": ["chown"]}`, `{"capabilities": [""]}`, `{"capabilities": ["CAP_"]}`,
-		`{"networks": ["bridge"]}`, `{"networks": [""]}`, `{"networks": "host"}`, `{"sysctls": ["a/b"]}`, `{"seccomp": true}`, `{"seccomp": ["*"]}`, `{"seccomp": ["SYS_bpf"]}`, `{"devices": ["/etc/passwd"]}`, `{"devices": ["/dev/../x"]}`, `{"networks": null}`,
+		`{"networks": ["bridge"]}`, `{"networks": [""]}`, `{"networks": "host"}`, `{"sysctls": ["a/b"]}`, `{"seccomp": true}`, `{"seccomp": ["*"]}`, `{"seccomp": ["SYS_bpf"]}`, `{"devices": ["/etc/passwd"]}`, `{"devices": ["/dev/../x"]}`, `{"networks": null}`, `{"tcp_bind": [65536]}`, `{"tcp_bind": [1.5]}`, `{"tcp_connect": ["http"]}`, `{"tcp_connect": 80}`, `{"landlock": ["on"]}`, `{"landlock": true}`,
 		`{"level": "lenient"}`, `{"level": ""}`, `{"level": 1}`, `{"level": null}`,
 		`{"limits": {"memory": 0}}`, `{"limits": {"memory": -1}}`, `{"limits": {"memory": "lots"}}`, `{"limits": {"memory": "9223372036854775807g"}}`,
 		`{"limits": {"memory": "g"}}`, `{"limits": {"memory": 1.5}}`, `{"limits": {"pids": 0}}`, `{"limits": {"pids": "many"}}`, `{"limits": {"pids": 1e3000}}`,

@@ -103,6 +103,8 @@ type Run struct {
 	Sysctls []Sysctl `json:"sysctls"`
 	Devices []Device `json:"devices"`
 	Seccomp Seccomp  `json:"seccomp"`
+	// Landlock is what the kernel's Landlock adds.
+	Landlock Landlock `json:"landlock"`
 	// SecurityOpt are the --security-opt values as given.
 	SecurityOpt   []string          `json:"security_opt"`
 	Labels        map[string]string `json:"labels"`
@@ -209,6 +211,24 @@ type Seccomp struct {
 	Extra   []string `json:"extra"`
 }
 
+// Landlock is what the kernel's Landlock adds, and why not all of it does.
+type Landlock struct {
+	// ABI is the kernel's version of it; 0 is none.
+	ABI int `json:"abi"`
+	// Paths says that no file is opened but beneath the container's own "/";
+	// AbstractSockets that those of the host's network are out of reach; TCP
+	// that on the host's network only the ports of the lists are allowed.
+	Paths           bool `json:"paths"`
+	AbstractSockets bool `json:"abstract_sockets"`
+	TCP             bool `json:"tcp"`
+	// TCPBind and TCPConnect are ports that are asked for; "*" is all.
+	TCPBind    []string `json:"tcp_bind"`
+	TCPConnect []string `json:"tcp_connect"`
+	// Missing is empty if nothing is missing, else "off" (asked for),
+	// "CAP_SYS_PTRACE" (which does not go with it), "kernel" or "oci".
+	Missing string `json:"missing"`
+}
+
 // Requested is the part of the request that asks for more or less than the
 // defaults, as written; the final values are in Run.
 type Requested struct {
@@ -281,7 +301,7 @@ func (in *Input) fill() {
 	r := &in.Run
 	for _, l := range []*[]string{
 		&r.Args, &r.EnvNames, &r.Capabilities, &r.SecurityOpt, &r.Seccomp.Extra, &r.MaskedPaths,
-		&r.ReadonlyPaths, &r.Requested.CapAdd, &r.Requested.CapDrop,
+		&r.ReadonlyPaths, &r.Requested.CapAdd, &r.Requested.CapDrop, &r.Landlock.TCPBind, &r.Landlock.TCPConnect,
 	} {
 		if *l == nil {
 			*l = []string{}

@@ -121,6 +121,7 @@ func (p Plan) normal() Plan {
 	p.Root.Layers = list(p.Root.Layers)
 	p.Mounts = list(p.Mounts)
 	p.Limits = p.Limits.normal()
+	p.Landlock.TCPBind, p.Landlock.TCPConnect = list(p.Landlock.TCPBind), list(p.Landlock.TCPConnect)
 	p.Sysctls = list(p.Sysctls)
 	p.Devices = list(p.Devices)
 	p.Hosts = list(p.Hosts)

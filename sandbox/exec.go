@@ -78,5 +78,5 @@ func (f Floor) CheckExec(e ExecPlan, c Plan) error {
 	}
 	// The rest is judged as if it were the container's first process.
 	c.Process = e.Process
-	return f.Check(c)
+	return f.Check(c.Landlocked(c.Landlock.ABI, c.Landlock.Missing == LandlockOff))
 }

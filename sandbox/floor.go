@@ -36,7 +36,7 @@ func (f Floor) Check(p Plan) error {
 	}
 	checks := []func(Plan) error{
 		f.identity, f.userNamespace, f.privileges, f.seccomp, f.paths,
-		f.limits, f.sets, f.io, f.process, f.rlimits, f.root, f.mounts, f.sysctls, f.devices, f.names, f.host,
+		f.limits, f.sets, f.io, f.process, f.rlimits, f.root, f.mounts, f.sysctls, f.devices, f.names, f.host, f.landlock,
 	}
 	for _, check := range checks {
 		if err := check(p); err != nil {

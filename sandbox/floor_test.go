@@ -236,7 +236,7 @@ func TestFloorLetsNormalPlansThrough(t *testing.T) {
 	p.Network = sandbox.NetworkHost
 	p.Process.Cwd = "/processes"
 	p.IDMap.Base = 1<<32 - 1 - 65536
-	if err := sandbox.DefaultFloor().Check(p); err != nil {
+	if err := sandbox.DefaultFloor().Check(p.Landlocked(7, false)); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -1,7 +1,7 @@
 package sandbox
 
 // PlanVersion is the version of Plan's encoding. A launcher refuses any other.
-const PlanVersion = 3
+const PlanVersion = 4
 
 // Build identifies the source this binary was built from. The gate writes its
 // own into every plan and the launcher refuses a plan of another build, so an
@@ -35,6 +35,8 @@ type Plan struct {
 	Network Network `json:"network"`
 	Limits  Limits  `json:"limits"`
 	Seccomp Seccomp `json:"seccomp"`
+	// Landlock is as Landlocked makes it.
+	Landlock Landlock `json:"landlock"`
 	// Sysctls are sorted by name.
 	Sysctls []Sysctl `json:"sysctls"`
 	// Devices are those beside the ones every container has.

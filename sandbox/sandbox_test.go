@@ -34,7 +34,7 @@ func good() sandbox.Plan {
 		ReadonlyPaths: sandbox.ReadonlyPaths(),
 		Host: sandbox.Host{ContainerDir: "/var/lib/ward/containers/x", RuntimeDir: "/run/ward/c/x",
 			AuditDir: "/var/lib/ward/audit", VolumeDir: "/var/lib/ward/volumes"},
-	}
+	}.Landlocked(7, false)
 }
 
 func TestPlanHasOneEncoding(t *testing.T) {

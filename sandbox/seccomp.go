@@ -20,6 +20,10 @@ type Seccomp struct {
 	// Beyond names, sorted, the calls with which the rules may allow more than
 	// the default profile does, and which policy has let through.
 	Beyond []string `json:"beyond,omitempty"`
+
+	// PlainTCP refuses what would go around Landlock's rules for TCP; part of a
+	// plan that has them, whatever the profile.
+	PlainTCP bool `json:"plain_tcp,omitempty"`
 }
 
 // SeccompRule is one rule of a custom profile, in the form of sandbox/profile.

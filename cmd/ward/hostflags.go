@@ -18,6 +18,7 @@ import (
 // devices, and about the container's own book-keeping.
 type hostFlags struct {
 	groups, hosts, dns, dnsSearch, dnsOption, devices, sysctls, labelFiles []string
+	tcpBind, tcpConnect                                                    []string
 	domainname, cidfile                                                    string
 	stopTimeout                                                            int
 }
@@ -31,6 +32,8 @@ func (f *hostFlags) register(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.devices, "device", nil, "a device of the host where policy allows it: `PATH[:/dev/NAME][:rw]`")
 	fs.StringArrayVar(&f.sysctls, "sysctl", nil, "a kernel setting of the container's own: `NAME=VALUE`")
 	fs.StringArrayVar(&f.labelFiles, "label-file", nil, "read labels from a `file`")
+	fs.StringSliceVar(&f.tcpBind, "tcp-bind", nil, "TCP `ports` that may be bound to on the host's network, or '*'")
+	fs.StringSliceVar(&f.tcpConnect, "tcp-connect", nil, "TCP `ports` that may be connected to from the host's network, or '*'")
 	fs.StringVar(&f.domainname, "domainname", "", "NIS domain `name` inside the container")
 	fs.StringVar(&f.cidfile, "cidfile", "", "write the container's id to a new `file`")
 	fs.IntVar(&f.stopTimeout, "stop-timeout", 10, "`seconds` that ward stop waits before SIGKILL")
@@ -38,6 +41,7 @@ func (f *hostFlags) register(fs *pflag.FlagSet) {
 
 func (f *hostFlags) apply(fs *pflag.FlagSet, req *engine.Request) error {
 	req.Groups, req.Hosts, req.Domainname = f.groups, f.hosts, f.domainname
+	req.TCPBind, req.TCPConnect = f.tcpBind, f.tcpConnect
 	req.Resolver = sandbox.Resolver{Servers: f.dns, Search: f.dnsSearch, Options: f.dnsOption}
 	if fs.Changed("stop-timeout") {
 		req.StopTimeout = &f.stopTimeout

@@ -233,7 +233,7 @@ func containerDetails(ctx context.Context, eng *engine.Engine, c engine.Containe
 			"Ulimits": ulimits(plan), "NetworkMode": plan.Network,
 			"CapAdd": plan.Process.Capabilities, "ReadonlyRootfs": !plan.Root.Writable, "AutoRemove": c.Remove, "Init": plan.Process.Init,
 			"RestartPolicy": map[string]any{"Name": c.Request.Restart.String(), "MaximumRetryCount": c.Request.Restart.Max},
-			"MaskedPaths":   plan.MaskedPaths, "ReadonlyPaths": plan.ReadonlyPaths,
+			"MaskedPaths":   plan.MaskedPaths, "ReadonlyPaths": plan.ReadonlyPaths, "Landlock": plan.Landlock,
 		},
 		"Mounts": mountDetails(plan.Mounts), "ImageDigest": c.Digest, "MonitorPid": s.MonitorPID, "Usage": usage, "DeniedSyscalls": append([]sandbox.DeniedSyscall{}, denied...), "Plan": json.RawMessage(encoded),
 		"RestartCount": c.Kept.Restarts, "ExecIDs": execs,

@@ -52,7 +52,7 @@ func (f *runFlags) register(cmd *cobra.Command) {
 	f.mountFlags.register(fs)
 	fs.StringArrayVar(&f.capAdd, "cap-add", nil, "ask for a capability")
 	fs.StringArrayVar(&f.capDrop, "cap-drop", nil, "give up a capability")
-	fs.StringArrayVar(&f.securityOpt, "security-opt", nil, "no-new-privileges, seccomp=default, or seccomp=`FILE` in Docker's form")
+	fs.StringArrayVar(&f.securityOpt, "security-opt", nil, "no-new-privileges, seccomp=default, seccomp=`FILE` in Docker's form, or landlock=off")
 	fs.BoolVar(&f.readOnly, "read-only", true, "read-only root file system; =false asks for a writable one")
 	fs.BoolVar(&f.init, "init", false, "run a small init first, which passes signals on and collects orphaned processes")
 	fs.BoolVarP(&f.interactive, "interactive", "i", false, "pass standard input on")
@@ -174,6 +174,8 @@ func (f *runFlags) security(req *engine.Request) error {
 			req.AllowNewPrivs = false
 		case k == "no-new-privileges" && v == "false":
 			req.AllowNewPrivs = true
+		case k == "landlock" && v == "off":
+			req.LandlockOff = true
 		case k == "seccomp" && (v == "default" || v == "builtin" || v == "unconfined"):
 			if req.Seccomp = v; v == "builtin" {
 				req.Seccomp = "default"
@@ -186,7 +188,7 @@ func (f *runFlags) security(req *engine.Request) error {
 			}
 			req.Seccomp, req.SeccompFile = v, b
 		default:
-			return invalid("run.security-opt", fmt.Sprintf("--security-opt %.64q is not there yet", o), "use no-new-privileges, seccomp=default or seccomp=FILE")
+			return invalid("run.security-opt", fmt.Sprintf("--security-opt %.64q is not there yet", o), "use no-new-privileges, seccomp=default, seccomp=FILE or landlock=off")
 		}
 	}
 	return nil

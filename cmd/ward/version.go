@@ -5,7 +5,6 @@ import (
 	"runtime"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"github.com/ward-project/ward/internal/engine"
 	"github.com/ward-project/ward/policy"
@@ -59,7 +58,7 @@ func newInfo(a *app) *cobra.Command {
 				"ContainersRunning": states["running"], "ContainersStopped": states["exited"], "Images": len(imgs),
 				"Driver": "overlay", "CgroupVersion": h.Cgroup, "KernelVersion": h.Kernel, "OSType": h.OS, "Architecture": h.Arch,
 				"NCPU": h.CPUs, "MemTotal": h.Memory, "DockerRootDir": l.Lib, "TrustDir": l.Trust(), "PolicyDir": l.Policy(),
-				"AuditDir": l.Audit(), "PolicyLevel": p.Level(), "PolicyRevision": p.Revision(), "Rootless": h.Rootless, "LandlockABI": landlockABI(),
+				"AuditDir": l.Audit(), "PolicyLevel": p.Level(), "PolicyRevision": p.Revision(), "Rootless": h.Rootless, "LandlockABI": sandbox.LandlockABI(),
 			}
 			if format != "" {
 				return listing(cmd.OutOrStdout(), format, nil, []row{info})
@@ -75,15 +74,4 @@ func newInfo(a *app) *cobra.Command {
 	}
 	cmd.Flags().StringVarP(&format, "format", "f", "", "json, or a Go template")
 	return cmd
-}
-
-// landlockABI is the version of Landlock that this kernel offers, 0 for none
-// (landlock_create_ruleset(2)). Below 6 nothing keeps a container on the host's
-// network from the host's abstract sockets.
-func landlockABI() int {
-	abi, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
-	if errno != 0 {
-		return 0
-	}
-	return int(abi)
 }

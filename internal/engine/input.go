@@ -34,6 +34,8 @@ func inputFor(req Request, img images.Image, ev verify.Evidence, p sandbox.Plan)
 			Init:    p.Process.Init,
 			Network: string(p.Network), Seccomp: policy.Seccomp{Profile: p.Seccomp.Profile, Digest: p.Seccomp.Digest,
 				Narrows: p.Seccomp.Digest != "" && len(p.Seccomp.Beyond) == 0, Extra: p.Seccomp.Beyond},
+			Landlock: policy.Landlock{ABI: p.Landlock.ABI, Paths: p.Landlock.Paths, AbstractSockets: p.Landlock.AbstractSockets, TCP: p.Landlock.TCP,
+				TCPBind: p.Landlock.TCPBind, TCPConnect: p.Landlock.TCPConnect, Missing: string(p.Landlock.Missing)},
 			Limits:      policyLimits(p),
 			SecurityOpt: req.securityOpt(), Labels: req.Labels,
 			MaskedPaths: p.MaskedPaths, ReadonlyPaths: p.ReadonlyPaths,
@@ -71,6 +73,9 @@ func (r Request) securityOpt() []string {
 	var out []string
 	if r.Seccomp != "" {
 		out = append(out, "seccomp="+r.Seccomp)
+	}
+	if r.LandlockOff {
+		out = append(out, "landlock=off")
 	}
 	if r.AllowNewPrivs {
 		out = append(out, "no-new-privileges=false")

@@ -75,6 +75,12 @@ type Request struct {
 	AllowNewPrivs bool
 	// Network defaults to "none".
 	Network sandbox.Network
+	// TCPBind and TCPConnect are the ports of the host's network that may be
+	// bound to and connected to; sandbox.AnyPort alone is all.
+	TCPBind    []string `json:",omitempty"`
+	TCPConnect []string `json:",omitempty"`
+	// LandlockOff asks to do without Landlock.
+	LandlockOff bool `json:",omitempty"`
 	// StopSignal replaces the image's; a name or a number.
 	StopSignal string
 	// StopTimeout is how many seconds stop waits; nil is ten.

@@ -24,7 +24,7 @@ const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 
 // draft is the specification of the run: the image's own settings, the
 // request on top, defaults for the rest. Nothing in it depends on this host
-// but the ids it looked up in the image.
+// but the ids it looked up in the image, and what its kernel knows of Landlock.
 func (e *Engine) draft(ctx context.Context, req Request, img images.Image, id, run string) (sandbox.Plan, error) {
 	var none sandbox.Plan
 	name := cmp.Or(req.Name, randomName(id))
@@ -70,7 +70,7 @@ func (e *Engine) draft(ctx context.Context, req Request, img images.Image, id, r
 	if err != nil {
 		return none, err
 	}
-	return sandbox.Plan{
+	return landlocked(req, sandbox.Plan{
 		Version: sandbox.PlanVersion, Build: sandbox.Build,
 		Container: id, Run: run, Name: name, Hostname: host, Domainname: req.Domainname,
 		Image: sandbox.Image{Reference: img.Reference, Digest: img.Digest},
@@ -91,7 +91,17 @@ func (e *Engine) draft(ctx context.Context, req Request, img images.Image, id, r
 		Resolver:      req.Resolver,
 		MaskedPaths:   sandbox.MaskedPaths(),
 		ReadonlyPaths: sandbox.ReadonlyPaths(),
-	}, nil
+	})
+}
+
+// landlocked adds what the request and this kernel say of Landlock.
+func landlocked(req Request, p sandbox.Plan) (sandbox.Plan, error) {
+	// Before policy is asked: it would deny ports that mean nothing.
+	if err := sandbox.CheckTCPPorts(p.Network, req.TCPBind, req.TCPConnect); err != nil {
+		return sandbox.Plan{}, err
+	}
+	p.Landlock.TCPBind, p.Landlock.TCPConnect = req.TCPBind, req.TCPConnect
+	return p.Landlocked(sandbox.LandlockABI(), req.LandlockOff), nil
 }
 
 // seal turns an allowed draft into the plan: obligations applied, a place and
@@ -308,5 +318,6 @@ func tighten(p sandbox.Plan, o policy.Obligations) sandbox.Plan {
 	if o.MaxCPUs > 0 {
 		p.Limits.CPUQuota = min(p.Limits.CPUQuota, quota(o.MaxCPUs, p.Limits.CPUPeriod))
 	}
-	return p
+	// Without CAP_SYS_PTRACE there is more of it.
+	return p.Landlocked(p.Landlock.ABI, p.Landlock.Missing == sandbox.LandlockOff)
 }

@@ -20,6 +20,9 @@ complete := [
 	data.ward.granted.networks, data.ward.granted.capabilities, data.ward.granted.mounts, data.ward.limits,
 	input.run.sysctls, input.run.devices, data.ward.granted.sysctls, data.ward.granted.devices,
 	input.run.seccomp.narrows, input.run.seccomp.extra, data.ward.granted.seccomp, data.ward.granted.evidence,
+	input.run.landlock.abi, input.run.landlock.paths, input.run.landlock.abstract_sockets, input.run.landlock.tcp,
+	input.run.landlock.missing, input.run.landlock.tcp_bind, input.run.landlock.tcp_connect,
+	data.ward.granted.landlock, data.ward.granted.tcp_bind, data.ward.granted.tcp_connect,
 ]
 
 # ward: the evidence is for exactly this image.
@@ -63,6 +66,15 @@ maximum := object.union(
 violations contains ["baseline.host-namespaces", [input.run.network]] if {
 	input.run.network != "none"
 	not input.run.network in data.ward.granted.networks
+}
+
+# ward: TCP ports of the host's network, each by its number.
+violations contains [concat("", ["baseline.", kind]), [port]] if {
+	some kind, ports in {"tcp-bind": input.run.landlock.tcp_bind, "tcp-connect": input.run.landlock.tcp_connect}
+	some port in ports
+	every p in [port, "*"] {
+		not p in {"tcp-bind": data.ward.granted.tcp_bind, "tcp-connect": data.ward.granted.tcp_connect}[kind]
+	}
 }
 
 # PSS Capabilities.
@@ -144,6 +156,7 @@ option_codes := {
 safe_options := {
 	"apparmor=docker-default", "apparmor=runtime/default", "seccomp=default",
 	"label=type=container_t", "label=type=container_init_t", "label=type=container_kvm_t", "label=type=container_engine_t",
+	"landlock=off", # judged by what it does, below
 	"no-new-privileges", "no-new-privileges=true", "no-new-privileges=false",
 }
 
@@ -163,6 +176,12 @@ violations contains ["baseline.seccomp-extra", [name]] if {
 violations contains ["baseline.seccomp-profile", [input.run.seccomp.profile]] if {
 	not input.run.seccomp.narrows == true
 	count(input.run.seccomp.extra) == 0
+}
+
+# ward: Landlock is not switched off.
+violations contains ["baseline.landlock", []] if {
+	input.run.landlock.missing == "off"
+	not "off" in data.ward.granted.landlock
 }
 
 # PSS Seccomp: there is a filter.

@@ -160,6 +160,23 @@ test_devices if {
 	broken(set_to("/run/devices", [d])) == set() with data.ward.granted.devices as {"/dev/fuse"}
 }
 
+test_landlock if {
+	off := [
+		{"op": "replace", "path": "/run/landlock/missing", "value": "off"},
+		{"op": "replace", "path": "/run/security_opt", "value": ["landlock=off"]},
+	]
+	broken(off) == {["baseline.landlock", []]}
+	broken(off) == set() with data.ward.granted.landlock as {"off"}
+	broken(set_to("/run/landlock/missing", "kernel")) == set()
+}
+
+test_tcp_ports if {
+	ports := [{"op": "replace", "path": "/run/landlock/tcp_bind", "value": ["80", "443"]}, {"op": "replace", "path": "/run/landlock/tcp_connect", "value": ["*"]}]
+	broken(ports) == {["baseline.tcp-bind", ["80"]], ["baseline.tcp-bind", ["443"]], ["baseline.tcp-connect", ["*"]]}
+	broken(ports) == {["baseline.tcp-bind", ["443"]]} with data.ward.granted.tcp_bind as {"80"} with data.ward.granted.tcp_connect as {"*"}
+	broken(ports) == {["baseline.tcp-connect", ["*"]]} with data.ward.granted.tcp_bind as {"*"}
+}
+
 test_no_seccomp if {
 	broken(set_to("/run/seccomp/profile", "unconfined")) == {["baseline.seccomp-profile", ["unconfined"]]}
 	broken(set_to("/run/seccomp/profile", "")) == {["baseline.seccomp-profile", [""]]}

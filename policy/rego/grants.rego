@@ -18,6 +18,12 @@ seccomp contains c if some c in scopes[_].seccomp
 
 evidence contains e if some e in scopes[_].evidence
 
+landlock contains w if some w in scopes[_].landlock
+
+tcp_bind contains p if some p in scopes[_].tcp_bind
+
+tcp_connect contains p if some p in scopes[_].tcp_connect
+
 devices contains d if some d in scopes[_].devices
 
 # The source is clean and has no links left: Decide takes no other.

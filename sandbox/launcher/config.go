@@ -3,6 +3,7 @@ package launcher
 import (
 	"path/filepath"
 	"slices"
+	"strconv"
 
 	"github.com/opencontainers/cgroups"
 	devices "github.com/opencontainers/cgroups/devices/config"
@@ -130,6 +131,11 @@ func innerMounts(p sandbox.Plan, s *scratch) []*configs.Mount {
 	// they are there: their command lines hold secrets.
 	proc := m("proc", "/proc", plain)
 	proc.Data = "hidepid=invisible"
+	if l := p.Landlock; l.Paths || l.AbstractSockets || l.TCP {
+		// Between two starts not even one's own processes would show, as each
+		// has its own domain; ps and pgrep by exec are for them.
+		proc.Data += ",gid=" + strconv.FormatUint(uint64(p.Process.GID), 10)
+	}
 	all := []*configs.Mount{proc, bind("dev", "/dev", 0), m("mqueue", "/dev/mqueue", plain)}
 	// A fresh /sys is tied to the network namespace; with the host's network
 	// only the host's can be shown, read-only throughout.

@@ -46,11 +46,11 @@ func prepare(p sandbox.Plan, s *scratch, io *pipes) (*container, error) {
 	if err := cgroupTree(p, s); err != nil {
 		return nil, errors.Join(err, ct.Destroy())
 	}
-	scoped, err := landlockScopes(config)
+	in, err := domainOf(p.Landlock)
 	if err != nil {
 		return nil, errors.Join(err, ct.Destroy())
 	}
-	st, err := newStage(p.Process, p.Seccomp, scoped)
+	st, err := newStage(p.Process, p.Seccomp, in)
 	if err != nil {
 		return nil, errors.Join(err, ct.Destroy())
 	}

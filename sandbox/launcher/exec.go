@@ -74,7 +74,7 @@ func execute() error {
 	if err != nil {
 		return err
 	}
-	proc, st, err := startExec(ct, plan, pipes)
+	proc, st, err := startExec(ct, plan, container, pipes)
 	if err != nil {
 		return err
 	}
@@ -176,17 +176,16 @@ func load(place sandbox.ExecPlace, id string) (*libcontainer.Container, error) {
 
 // startExec has libcontainer start the process: in all of the container's
 // namespaces and cgroups, with no more than the plan says, up to the stage.
-func startExec(ct *libcontainer.Container, plan sandbox.ExecPlan, io *pipes) (*libcontainer.Process, *stage, error) {
+func startExec(ct *libcontainer.Container, plan sandbox.ExecPlan, container sandbox.Plan, io *pipes) (*libcontainer.Process, *stage, error) {
 	rlimits, err := clampedRlimits(plan.Process.Rlimits)
 	if err != nil {
 		return nil, nil, err
 	}
-	config := ct.Config()
-	scoped, err := landlockScopes(&config)
+	in, err := domainOf(container.Landlock)
 	if err != nil {
 		return nil, nil, err
 	}
-	st, err := newStage(plan.Process, plan.Seccomp, scoped)
+	st, err := newStage(plan.Process, plan.Seccomp, in)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -41,6 +41,9 @@ func (r *rig) inhabit(p sandbox.Plan) *inhabited {
 		r.t.Fatal(err)
 	}
 	var err error
+	if c.plan, err = sandbox.DecodePlan(c.raw); err != nil { // with what r.encode adds
+		r.t.Fatal(err)
+	}
 	if c.proc, err = r.launch(p, sandbox.Stdio{}); err != nil {
 		r.t.Fatal(err)
 	}

@@ -20,7 +20,8 @@ func filterOf(want sandbox.Seccomp) (*profile.Filter, error) {
 		if want.Profile != p.Name || want.Digest != profile.Digest() {
 			return nil, refusedFilter(fmt.Sprintf("seccomp profile %q is not this launcher's", want.Profile))
 		}
-		return p.Filter()
+		f, err := p.Filter()
+		return plainTCP(f, want), err
 	}
 	base, err := p.Filter()
 	if err != nil {
@@ -42,7 +43,15 @@ func filterOf(want sandbox.Seccomp) (*profile.Filter, error) {
 			return nil, refusedFilter("the seccomp profile may allow more of " + name + " than policy let through")
 		}
 	}
-	return f, nil
+	return plainTCP(f, want), nil
+}
+
+// plainTCP adds to f what goes with Landlock's rules for TCP, if want has it.
+func plainTCP(f *profile.Filter, want sandbox.Seccomp) *profile.Filter {
+	if f != nil && want.PlainTCP {
+		f.Refuse(profile.AroundTCP())
+	}
+	return f
 }
 
 func refusedFilter(cause string) error {

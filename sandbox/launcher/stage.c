@@ -86,7 +86,11 @@ struct settings {
 	// init says that the first three arguments are an init's: where it is (the
 	// descriptor INIT, by name), and two of its own; the payload's follow.
 	unsigned int init;
-	unsigned long scoped;        // of landlock_create_ruleset(2), or 0: none of it
+	unsigned int unused;
+	// Of landlock_create_ruleset(2); all 0: none of it.
+	unsigned long fs, net, scoped;
+	unsigned int ports_offset;   // struct landlock_net_port_attr[ports]
+	unsigned int ports;
 };
 
 INLINE __attribute__((noreturn)) void fail(int step, long err)
@@ -100,18 +104,49 @@ INLINE __attribute__((noreturn)) void fail(int step, long err)
 		call(SYS_exit_group, 127, 0, 0, 0, 0, 0);
 }
 
-// domain shuts this process and all that come from it off from what is scoped.
-INLINE void domain(unsigned long scoped)
+// rule adds one rule to a ruleset.
+INLINE void rule(long ruleset, int kind, const volatile void *attr)
+{
+	long err = call(SYS_landlock_add_rule, ruleset, kind, (long)attr, 0, 0, 0);
+	if (err)
+		fail(STEP_LANDLOCK, err);
+}
+
+// domain shuts this process and all that come from it off from what is
+// handled: files that are not beneath "/", ports that are not listed, what is
+// scoped. What is mounted in the container is beneath "/" for the kernel, as
+// the way up from it leads there; what no path leads to (pipes, memory files)
+// is nobody's to forbid.
+INLINE void domain(const struct settings *s)
 {
 	// struct landlock_ruleset_attr, of which older headers know only a part.
 	volatile struct {
 		unsigned long fs, net, scoped;
 	} attr;
-	attr.fs = attr.net = 0;
-	attr.scoped = scoped;
+	attr.fs = s->fs;
+	attr.net = s->net;
+	attr.scoped = s->scoped;
 	long ruleset = call(SYS_landlock_create_ruleset, (long)&attr, sizeof attr, 0, 0, 0, 0);
 	if (ruleset < 0)
 		fail(STEP_LANDLOCK, ruleset);
+	if (s->fs) {
+		volatile char root[2];
+		root[0] = '/';
+		root[1] = 0;
+		// struct landlock_path_beneath_attr
+		volatile struct {
+			unsigned long access;
+			int fd;
+		} __attribute__((packed)) beneath;
+		beneath.access = s->fs;
+		beneath.fd = call(SYS_openat, AT_FDCWD, (long)root, O_PATH | O_DIRECTORY | O_CLOEXEC, 0, 0, 0);
+		if (beneath.fd < 0)
+			fail(STEP_LANDLOCK, beneath.fd);
+		rule(ruleset, 1 /* LANDLOCK_RULE_PATH_BENEATH */, &beneath);
+		call(SYS_close, beneath.fd, 0, 0, 0, 0, 0);
+	}
+	for (unsigned int i = 0; i < s->ports; i++)
+		rule(ruleset, 2 /* LANDLOCK_RULE_NET_PORT */, (char *)s + s->ports_offset + 16 * i);
 	long err = call(SYS_landlock_restrict_self, ruleset, 0, 0, 0, 0, 0);
 	if (err)
 		fail(STEP_LANDLOCK, err);
@@ -202,8 +237,8 @@ STAGE static __attribute__((noreturn)) void ward_stage_main(long *sp)
 	program = lookup(argv[s->init ? 3 : 0], env, buf, sizeof buf);
 	if (s->init)
 		program = *argv++;
-	if (s->scoped)
-		domain(s->scoped);
+	if (s->fs | s->net | s->scoped)
+		domain(s);
 
 	struct sock_fprog filter = {
 		.len = s->filter_length,

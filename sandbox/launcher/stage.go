@@ -60,9 +60,9 @@ const (
 // stageTimeout bounds how long the stage may take to lock itself in.
 const stageTimeout = 20 * time.Second
 
-func newStage(p sandbox.Process, want sandbox.Seccomp, scoped uint64) (*stage, error) {
+func newStage(p sandbox.Process, want sandbox.Seccomp, in domain) (*stage, error) {
 	st := &stage{}
-	err := st.open(p, want, scoped)
+	err := st.open(p, want, in)
 	if err != nil {
 		st.close()
 		return nil, fmt.Errorf("stage: %w", err)
@@ -70,7 +70,7 @@ func newStage(p sandbox.Process, want sandbox.Seccomp, scoped uint64) (*stage, e
 	return st, nil
 }
 
-func (st *stage) open(p sandbox.Process, want sandbox.Seccomp, scoped uint64) error {
+func (st *stage) open(p sandbox.Process, want sandbox.Seccomp, in domain) error {
 	filter, err := filterOf(want)
 	if err != nil {
 		return err
@@ -82,7 +82,7 @@ func (st *stage) open(p sandbox.Process, want sandbox.Seccomp, scoped uint64) er
 	if st.program, err = executableFile(); err != nil {
 		return err
 	}
-	if st.settings, err = sealedFile("ward-settings", settings(program, p.Init, scoped)); err != nil {
+	if st.settings, err = sealedFile("ward-settings", settings(program, p.Init, in)); err != nil {
 		return err
 	}
 	if p.Init {
@@ -185,7 +185,7 @@ func stageError(arg0 string, said []byte) error {
 		return fault.New(fault.Unavailable, "launch.init", "execute "+sandbox.InitName+": "+err.Error(),
 			"run it without --init; if the memory limit is very small, raise it with --memory")
 	case stepLandlock:
-		return fault.New(fault.Unavailable, "launch.landlock", "shut the container off from the host's abstract sockets: "+err.Error(), "")
+		return fault.New(fault.Unavailable, "launch.landlock", "shut the container off with Landlock: "+err.Error(), "")
 	case stepFilter:
 		return fault.New(fault.Unavailable, "launch.seccomp", "install the system-call filter: "+err.Error(),
 			"ward needs Linux 5.19 or newer with CONFIG_SECCOMP_FILTER")
@@ -247,18 +247,19 @@ func staged() error {
 const filterFlags = unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 
 // settings lays out struct settings of stage.c and what it points to.
-func settings(program []byte, init bool, scoped uint64) []byte {
-	const head = 32 // a filter's instructions are of eight bytes
+func settings(program []byte, init bool, in domain) []byte {
+	const head = 56 // a filter's instructions are of eight bytes
 	first := 0
 	if init {
 		first = 1
 	}
+	rules := in.rules()
 	var b []byte
-	for _, v := range []int{head + len(program), head, len(program) / 8, filterFlags, first, 0} {
+	for _, v := range []int{head + len(program) + len(rules), head, len(program) / 8, filterFlags, first, 0} {
 		b = binary.LittleEndian.AppendUint32(b, uint32(v))
 	}
-	b = binary.LittleEndian.AppendUint64(b, scoped)
-	return append(b, program...)
+	b = in.encode(b, head+len(program))
+	return slices.Concat(b, program, rules)
 }
 
 // stageMode lets the container execute the stage's program and not read it.

@@ -32,7 +32,7 @@ func stageTo(t *testing.T, args ...string) *staging {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
 	}
-	st, err := newStage(sandbox.Process{}, sandbox.DefaultSeccomp(), 0)
+	st, err := newStage(sandbox.Process{}, sandbox.DefaultSeccomp(), domain{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ func TestStageIsOnePiece(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer f.Close()
-		if s := f.Section("ward_stage"); s == nil || s.Flags&elf.SHF_WRITE != 0 || s.Size > 8<<10 {
+		if s := f.Section("ward_stage"); s == nil || s.Flags&elf.SHF_WRITE != 0 || s.Size > 12<<10 {
 			t.Fatalf("section: %+v", s)
 		}
 		for _, s := range f.Sections {

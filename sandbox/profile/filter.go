@@ -57,11 +57,29 @@ func (p Profile) Filter() (*Filter, error) {
 		f.calls[nr] = append(f.calls[nr], terminals...)
 	}
 	for _, rules := range f.calls {
-		if len(rules) > 1 {
-			slices.SortStableFunc(rules, func(a, b Rule) int { return cmp.Compare(b.Action, a.Action) }) // errno before allow
-		}
+		refusalsFirst(rules)
 	}
 	return f, nil
+}
+
+func refusalsFirst(rules []Rule) {
+	if len(rules) > 1 {
+		slices.SortStableFunc(rules, func(a, b Rule) int { return cmp.Compare(b.Action, a.Action) }) // errno before allow
+	}
+}
+
+// Refuse adds rules of this package's own that refuse, before all others.
+func (f *Filter) Refuse(rules []Rule) {
+	for _, r := range rules {
+		for _, name := range r.Names {
+			nr, ok := CallNumber(name)
+			if !ok || f.calls[nr] == nil {
+				continue // what no rule names is refused already
+			}
+			f.calls[nr] = append(f.calls[nr], r)
+			refusalsFirst(f.calls[nr])
+		}
+	}
 }
 
 // maxErrno is the kernel's MAX_ERRNO.

@@ -77,9 +77,11 @@ type Profile struct {
 
 // Linux error numbers, the same on every architecture ward runs on.
 const (
-	eperm        = 1
-	enosys       = 38
-	eafnosupport = 97
+	eperm           = 1
+	enosys          = 38
+	eprotonosupport = 93
+	eopnotsupp      = 95
+	eafnosupport    = 97
 )
 
 // Default returns the one profile there is. It is for the native architecture

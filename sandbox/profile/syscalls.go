@@ -1,6 +1,9 @@
 package profile
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 func allow(why, names string, args ...Arg) Rule {
 	return Rule{Why: why, Names: strings.Fields(names), Action: Allow, Args: args}
@@ -124,6 +127,27 @@ var terminals = []Rule{
 }
 
 func request(n uint64) Arg { return Arg{Index: 1, Op: MaskedEqual, Mask: 0xffffffff, Value: n} }
+
+// aroundTCP are the ways to a TCP connection that Landlock does not see.
+// Landlock asks for the socket's own protocol, and what becomes TCP later is
+// another one; and it asks at connect. The errors are those of kernels without.
+var aroundTCP = []Rule{
+	refuse("a socket of several paths, each of them TCP (IPPROTO_MPTCP); Go's servers try it first", eprotonosupport, "socket", protocol(262)),
+	refuse("falls back to TCP (IPPROTO_SMC)", eprotonosupport, "socket", protocol(256)),
+	refuse("connects without connect (MSG_FASTOPEN)", eopnotsupp, "sendto", fastOpen(3)),
+	refuse("connects without connect (MSG_FASTOPEN)", eopnotsupp, "sendmsg", fastOpen(2)),
+	refuse("connects without connect (MSG_FASTOPEN)", eopnotsupp, "sendmmsg", fastOpen(3)),
+}
+
+func protocol(n uint64) Arg { return Arg{Index: 2, Op: MaskedEqual, Mask: 0xffffffff, Value: n} }
+
+func fastOpen(flags uint) Arg {
+	return Arg{Index: flags, Op: MaskedEqual, Mask: 0x20000000, Value: 0x20000000}
+}
+
+// AroundTCP returns the rules that go with Landlock's for TCP ports: what a
+// filter refuses then, on top of its profile.
+func AroundTCP() []Rule { return slices.Clone(aroundTCP) }
 
 // refused calls return an error their callers handle, where ENOSYS would
 // mislead them or where the refusal should be told from "not there".

@@ -94,7 +94,7 @@ mount/ /dev: tmpfs ward / rw,nosuid,noexec - rw,size=64k,mode=755,uid=BASE,gid=B
 mount/ /dev/pts: devpts ward / rw,nosuid,noexec,relatime - rw,gid=TTY,mode=620,ptmxmode=666
 mount/ /dev/shm: tmpfs ward / rw,nosuid,nodev,noexec,relatime - rw,size=65536k,uid=BASE,gid=BASE
 mount/ /dev/mqueue: mqueue mqueue / rw,nosuid,nodev,noexec,relatime - rw
-mount/ /proc: proc proc / rw,nosuid,nodev,noexec,relatime - rw,hidepid=invisible
+mount/ /proc: proc proc / rw,nosuid,nodev,noexec,relatime - rw,gid=BASE,hidepid=invisible
 mount/ /sys: sysfs sysfs / ro,nosuid,nodev,noexec,relatime - ro
 mount/ /sys/fs/cgroup: tmpfs ward /cgroup ro,nosuid,nodev,noexec,relatime - rw,size=16384k,nr_inodes=4096,mode=711
 mount/ /sys/fs/cgroup/*: cgroup cgroup /ward/ID ro,nosuid,nodev,noexec,relatime - rw,*
@@ -112,7 +112,7 @@ var covered = []struct{ path, with string }{
 // coverings are what a covered path shows in the mount table; PATH is the path
 // within its file system.
 var coverings = map[string]string{
-	"readonly": "proc proc PATH ro,nosuid,nodev,noexec,relatime - rw,hidepid=invisible",
+	"readonly": "proc proc PATH ro,nosuid,nodev,noexec,relatime - rw,gid=BASE,hidepid=invisible",
 	"empty":    "tmpfs tmpfs / ro,relatime - ro,size=4k,nr_inodes=1,uid=BASE,gid=BASE",
 	"null":     "tmpfs ward /null rw,nosuid,noexec - rw,size=64k,mode=755,uid=BASE,gid=BASE",
 }

@@ -47,7 +47,7 @@ func input(a *attempt, text []byte, s *specs.Spec, p *specs.Process) policy.Inpu
 			Name: a.req.ID, Hostname: s.Hostname, Args: p.Args, EnvNames: envNames(p.Env), Cwd: p.Cwd,
 			User:         policy.User{UID: p.User.UID, GID: p.User.GID, Groups: p.User.AdditionalGids},
 			Capabilities: held, NoNewPrivs: p.NoNewPrivileges, Network: network,
-			Seccomp: policy.Seccomp{Profile: "unconfined"},
+			Seccomp: policy.Seccomp{Profile: "unconfined"}, Landlock: policy.Landlock{Missing: "oci"},
 		},
 		OCI: policy.OCI{
 			Op: string(a.op), ID: a.req.ID, Bundle: a.req.Bundle, SpecDigest: sandbox.Digest(text),
