@@ -106,6 +106,7 @@ func (r *execution) observe() {
 	defer unix.Close(r.pidfd)
 	defer r.control.Close()
 	for _, s := range r.streams {
+		s.pace = r.x.m.pace
 		go func() { s.done <- s.copy(&r.written) }()
 	}
 	r.feed()

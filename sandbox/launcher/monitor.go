@@ -33,6 +33,7 @@ type monitor struct {
 	pidfd   int
 	started time.Time
 	streams []*stream
+	pace    *pace
 	denied  *denials
 	// terminal is the master of the payload's, input is the payload's; nil is none.
 	terminal *os.File
@@ -96,6 +97,7 @@ func (m *monitor) run() error {
 	if err := m.denied.adopt(m.Listener); err != nil {
 		return fmt.Errorf("listener: %w", err)
 	}
+	m.pace = newPace(m.Limits)
 	m.copyStreams() // clients of the server look for them
 	if m.server, err = listen(m); err != nil {
 		return err

@@ -42,6 +42,8 @@ type stream struct {
 	passing atomic.Bool
 	// terminal says that from is a terminal's master, which ends otherwise.
 	terminal bool
+	// pace is waited for before each read; nil is as fast as it goes.
+	pace *pace
 	// clients are attached to the stream beside the caller.
 	clients audience
 }
@@ -56,7 +58,7 @@ func (m *monitor) copyStreams() {
 		m.streams = append(m.streams, &stream{kind: audit.Stderr, from: pipeEnd(m.FromStderr, "stderr"), to: callerFile(m.CallerErr)})
 	}
 	for _, s := range m.streams {
-		s.done = make(chan error, 1)
+		s.done, s.pace = make(chan error, 1), m.pace
 		go func() { s.done <- s.copy(m.output) }()
 	}
 	switch {
@@ -111,6 +113,9 @@ func (s *stream) copy(log sink) error {
 		}
 		if s.gaveUp.Load() {
 			return failed // drain has taken over
+		}
+		if s.pace != nil {
+			s.pace.wait()
 		}
 	}
 }

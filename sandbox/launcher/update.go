@@ -32,6 +32,7 @@ func (m *monitor) update(l *sandbox.Limits) error {
 	err := m.setLimits(*l)
 	if err == nil {
 		m.Limits = *l
+		m.pace.set(*l)
 		return nil
 	}
 	err = fault.Wrap(fault.Unavailable, "launch.limits", fmt.Errorf("change the limits: %w", err), "ask for limits that this kernel has and the container fits in")
