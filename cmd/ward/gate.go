@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/ward-project/ward/audit"
+	"github.com/ward-project/ward/internal/ci/manifest"
 	reports "github.com/ward-project/ward/internal/ci/report"
 	"github.com/ward-project/ward/internal/engine"
 	"github.com/ward-project/ward/internal/fault"
@@ -23,6 +24,7 @@ type gateFlags struct {
 	files        []string
 	output, pull string
 	offline      bool
+	pin, inPlace bool
 }
 
 // question is one image to ask about, and what answered.
@@ -32,6 +34,8 @@ type question struct {
 	// run it was read as.
 	line       int
 	equivalent []string
+	// container is where it stands in a file, nil for an image that was named.
+	container *manifest.Container
 }
 
 func newGate(a *app) *cobra.Command {
@@ -54,9 +58,12 @@ func newGate(a *app) *cobra.Command {
 		},
 	}
 	fs := cmd.Flags()
+	fs.StringArrayVarP(&f.files, "file", "f", nil, "a compose `file` or Kubernetes objects; - is standard input")
 	fs.StringVarP(&f.output, "output", "o", "text", strings.Join(reports.Formats(), ", "))
 	fs.StringVar(&f.pull, "pull", "missing", "ask a registry: missing, always or never")
 	fs.BoolVar(&f.offline, "offline", false, "open no socket: the same as --pull never")
+	fs.BoolVar(&f.pin, "pin", false, "write the file to standard output, admitted images with their digests; the report goes to standard error")
+	fs.BoolVar(&f.inPlace, "in-place", false, "with --pin: write the files themselves")
 	return cmd
 }
 
@@ -87,10 +94,16 @@ func (f gateFlags) check(args []string) error {
 	if len(args) == 0 && len(f.files) == 0 {
 		return usage("ward gate needs an IMAGE or a file (-f)")
 	}
+	if f.inPlace && (!f.pin || len(f.files) == 0 || slices.Contains(f.files, "-")) {
+		return usage("--in-place goes with --pin and files")
+	}
+	if f.pin && !f.inPlace && len(f.files) > 1 {
+		return usage("--pin writes one file to standard output; use --in-place for several")
+	}
 	return nil
 }
 
-// policyFor is the pull policy in force.
+// policy is the pull policy in force.
 func (f gateFlags) policy() engine.PullPolicy {
 	if f.offline {
 		return engine.PullNever
@@ -102,7 +115,7 @@ func (a *app) gate(cmd *cobra.Command, f gateFlags, args []string) error {
 	if err := f.check(args); err != nil {
 		return err
 	}
-	qs, err := f.questions(args)
+	files, err := f.read()
 	if err != nil {
 		return err
 	}
@@ -113,17 +126,41 @@ func (a *app) gate(cmd *cobra.Command, f gateFlags, args []string) error {
 	if err != nil {
 		return err
 	}
-	var results []reports.Result
-	for _, q := range qs {
+	var answers []answer
+	for _, q := range f.questions(args, files) {
 		v, err := eng.Gate(cmd.Context(), q.GateRequest)
 		if err != nil {
 			return err // not on record, so there is no answer
 		}
-		results = append(results, q.result(v))
+		answers = append(answers, answer{q, v})
+	}
+	return f.tell(cmd, files, answers)
+}
+
+// answer is a question with what was answered.
+type answer struct {
+	question
+	verdict engine.Verdict
+}
+
+// tell writes the report, and the files with pinned images if asked to.
+func (f gateFlags) tell(cmd *cobra.Command, files []*gateFile, answers []answer) error {
+	out := cmd.OutOrStdout()
+	if f.pin && !f.inPlace {
+		out = cmd.ErrOrStderr()
+	}
+	var results []reports.Result
+	for _, a := range answers {
+		results = append(results, a.result(a.verdict))
 	}
 	r := reports.New(sandbox.Build, results)
-	if err := reports.Write(cmd.OutOrStdout(), f.output, r); err != nil {
+	if err := reports.Write(out, f.output, r); err != nil {
 		return err
+	}
+	if f.pin {
+		if err := f.writePinned(cmd.OutOrStdout(), files, answers); err != nil {
+			return err
+		}
 	}
 	if code := r.Exit(); code != 0 {
 		return exitCode(code)
@@ -131,16 +168,36 @@ func (a *app) gate(cmd *cobra.Command, f gateFlags, args []string) error {
 	return nil
 }
 
+// read reads all files before anything is asked.
+func (f gateFlags) read() ([]*gateFile, error) {
+	var all []*gateFile
+	for _, name := range f.files {
+		g, err := readGateFile(name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, g)
+	}
+	return all, nil
+}
+
 // questions are all that is asked about, in the order given.
-func (f gateFlags) questions(args []string) ([]question, error) {
+func (f gateFlags) questions(args []string, files []*gateFile) []question {
 	var qs []question
 	for _, image := range args {
-		qs = append(qs, question{GateRequest: engine.GateRequest{Request: engine.Request{Image: image}}})
+		q := question{}
+		q.Image, q.Actor, q.CI.Kind = image, audit.Caller(), "image"
+		qs = append(qs, q)
+	}
+	for _, g := range files {
+		for _, c := range g.containers {
+			qs = append(qs, ask(c))
+		}
 	}
 	for i := range qs {
-		qs[i].Actor, qs[i].Pull = audit.Caller(), f.policy()
+		qs[i].Pull = f.policy()
 	}
-	return qs, nil
+	return qs
 }
 
 // result is the answer to a question as reports have it.
@@ -165,7 +222,7 @@ func (q question) result(v engine.Verdict) reports.Result {
 func (q question) reasons(rs []policy.Reason) []reports.Reason {
 	var out []reports.Reason
 	for _, r := range rs {
-		out = append(out, reports.Reason{Code: r.Code, Msg: r.Msg, Fix: r.Fix})
+		out = append(out, reports.Reason{Code: r.Code, Msg: r.Msg, Fix: r.Fix, Line: q.lineOf(r.Code, r.Msg)})
 	}
 	return out
 }

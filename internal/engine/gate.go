@@ -42,6 +42,9 @@ type GateRequest struct {
 	// Devices are devices that this host does not have and the one that is to
 	// run it may.
 	Devices []policy.Device
+	// SecurityOpt are security options that are facts to policy, and nothing
+	// that a run could be asked for.
+	SecurityOpt []string
 	// Refused is why the Request could not be made of what a file says. It is
 	// recorded as the answer, and nothing else is asked.
 	Refused error
@@ -119,6 +122,7 @@ func (e *Engine) judge(ctx context.Context, req GateRequest, v *Verdict) (stage 
 		in.K8s = *req.K8s
 	}
 	in.Run.Devices = append(in.Run.Devices, req.Devices...)
+	in.Run.SecurityOpt = append(in.Run.SecurityOpt, req.SecurityOpt...)
 	if v.Decision, err = e.decider.Decide(ctx, in); err != nil {
 		return "decide", err
 	}
