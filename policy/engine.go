@@ -65,6 +65,11 @@ func Open(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	return open(cfg, sources)
+}
+
+// open compiles the policy that the files of a directory are.
+func open(cfg Config, sources []source) (*Engine, error) {
 	g, err := readGrants(cfg.Dir, sources)
 	if err != nil {
 		return nil, err

@@ -8,9 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/ward-project/ward/audit"
+	"github.com/ward-project/ward/internal/fault"
 	"github.com/ward-project/ward/policy"
 )
 
@@ -23,9 +26,10 @@ type Recorded struct {
 	Run, Container, Name string
 	Image                audit.Image
 	Args                 []string
-	// Point is the gate's entry. Stage and Rule are a refusal's: what was let
-	// through by policy may have been refused by a later step.
-	Point, Stage, Rule string
+	// Point is the gate's entry. Stage, Rule, Cause and Remedy are a refusal's:
+	// what was let through by policy may have been refused by a later step.
+	Point, Stage, Rule, Cause, Remedy string
+	Actor                             audit.Actor
 	// Input is the digest of what was decided on.
 	Input string
 
@@ -47,22 +51,52 @@ func Decisions(l Layout, since, until time.Time, fn func(Recorded) error) error 
 			return nil
 		}
 		r, ok := recorded(l, e)
-		if !ok {
+		if !ok || r.Input == "" {
 			return nil
 		}
 		return fn(r)
 	})
 }
 
+// FindDecision returns the newest decision about what ref names: the index of
+// a record, a run's id, a container's name or id, or the beginning of an id. A
+// refusal that came before policy was asked is one too, without Input. Others
+// is how many more there are.
+func FindDecision(l Layout, ref string) (found Recorded, others int, err error) {
+	index, nerr := strconv.ParseInt(ref, 10, 64)
+	isIndex := nerr == nil && len(ref) < 12
+	n := 0
+	err = audit.Read(l.Audit(), 0, func(e audit.Entry) error {
+		if isIndex && e.Index != index || !bytes.Contains(e.Data, []byte(`"input":"sha256:`)) && !bytes.Contains(e.Data, []byte(`"stage":"`)) {
+			return nil
+		}
+		r, ok := recorded(l, e)
+		if !ok || r.Input == "" && r.Stage == "" || !isIndex && !r.named(ref) {
+			return nil
+		}
+		found, n = r, n+1
+		return nil
+	})
+	if err == nil && n == 0 {
+		err = fault.New(fault.NotFound, "audit.decision", fmt.Sprintf("the log has no decision about %.128q", ref), "list what was refused: ward audit log --type run.denied; what ran: ward audit log --type run.intent")
+	}
+	return found, max(n-1, 0), err
+}
+
+func (r Recorded) named(ref string) bool {
+	begins := func(id string) bool { return len(ref) >= 4 && strings.HasPrefix(id, ref) }
+	return ref != "" && (r.Name == ref || begins(r.Run) || begins(r.Container))
+}
+
 // recorded reads the decision of one record, if it has one.
 func recorded(l Layout, e audit.Entry) (Recorded, bool) {
 	var d struct {
-		Point, Stage, Rule, Container, Name, Input string
-		Image                                      audit.Image
-		Args                                       []string
-		Decision                                   Explanation
+		Point, Stage, Rule, Cause, Remedy, Container, Name, Input string
+		Image                                                     audit.Image
+		Args                                                      []string
+		Decision                                                  Explanation
 	}
-	if json.Unmarshal(e.Data, &d) != nil || d.Input == "" {
+	if json.Unmarshal(e.Data, &d) != nil {
 		return Recorded{}, false
 	}
 	if d.Point == "" {
@@ -70,7 +104,7 @@ func recorded(l Layout, e audit.Entry) (Recorded, bool) {
 	}
 	return Recorded{
 		Index: e.Index, Time: e.Time, Type: e.Type, Run: e.Run, Container: d.Container, Name: d.Name, Image: d.Image, Args: d.Args,
-		Point: d.Point, Stage: d.Stage, Rule: d.Rule, Input: d.Input, layout: l, decided: d.Decision,
+		Point: d.Point, Stage: d.Stage, Rule: d.Rule, Cause: d.Cause, Remedy: d.Remedy, Actor: e.Actor, Input: d.Input, layout: l, decided: d.Decision,
 	}, true
 }
 
