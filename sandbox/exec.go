@@ -57,7 +57,7 @@ func (f Floor) CheckExec(e ExecPlan, c Plan) error {
 	switch {
 	case !isHex(e.Exec):
 		return below("exec", fmt.Sprintf("%q is not an exec id", e.Exec), "")
-	case e.Container != c.Container || e.Run != c.Run || e.Host != c.Host:
+	case e.Container != c.Container || e.Run != c.Run || !reflect.DeepEqual(e.Host, c.Host):
 		return below("exec", "the plan is for another container or another run of it", "")
 	case !reflect.DeepEqual(e.normal().Seccomp, c.normal().Seccomp):
 		return below("seccomp", "the process would have another system-call filter than its container", "")

@@ -109,14 +109,18 @@ func cleanSubpath(m Mount) error {
 }
 
 // forbiddenSource returns the tree a bind of source would show, or "". The
-// host's own /proc and /sys have no masks on them and show the monitor; what
-// ward keeps of the run, its log, and other containers' volumes are nobody's
-// to bind.
+// host's own /proc and /sys have no masks on them and show the monitor. What is
+// ward's is nobody's to bind, whatever policy grants: the log and its key, the
+// keys and policies themselves, the sockets of monitors, other containers'
+// files and volumes; and with each directory all those above it.
 func forbiddenSource(p Plan, source string) string {
 	for _, tree := range []string{"/proc", "/sys", p.Host.ContainerDir, p.Host.RuntimeDir, p.Host.AuditDir, p.Host.VolumeDir} {
 		if tree != "" && (within(source, tree) || within(tree, source)) {
 			return tree
 		}
+	}
+	if tree, shown := shows(source, p.Host.Keep); shown {
+		return "ward's own " + tree
 	}
 	return ""
 }

@@ -121,6 +121,14 @@ func (f Floor) host(p Plan) error {
 			return below("host", fmt.Sprintf("%s directory %q is not an absolute, clean path below /", name, dir), "")
 		}
 	}
+	if n := len(p.Host.Keep); n == 0 || n > maxPaths {
+		return below("host", "the plan does not say which directories are ward's", "")
+	}
+	for _, dir := range p.Host.Keep {
+		if err := cleanPath(dir); err != nil || dir == "/" {
+			return below("host", fmt.Sprintf("ward's directory %q is not an absolute, clean path below /", dir), "")
+		}
+	}
 	if dir := p.Host.VolumeDir; dir != "" && (cleanPath(dir) != nil || dir == "/") {
 		return below("host", fmt.Sprintf("volume directory %q is not an absolute, clean path below /", dir), "")
 	}

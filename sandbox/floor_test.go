@@ -192,6 +192,15 @@ func placeSpoils() []spoil {
 		{"mounts", "host's /proc", func(p *sandbox.Plan) { p.Mounts = []sandbox.Mount{bind("/proc", "/x")} }},
 		{"mounts", "in the host's /sys", func(p *sandbox.Plan) { p.Mounts = []sandbox.Mount{bind("/sys/kernel", "/x")} }},
 		{"mounts", "the whole host", func(p *sandbox.Plan) { p.Mounts = []sandbox.Mount{bind("/", "/x")} }},
+		{"mounts", "ward's configuration", func(p *sandbox.Plan) { p.Mounts = []sandbox.Mount{bind("/etc/ward", "/x")} }},
+		{"mounts", "in ward's configuration", func(p *sandbox.Plan) { p.Mounts = []sandbox.Mount{bind("/etc/ward/policy.d", "/x")} }},
+		{"mounts", "above ward's configuration", func(p *sandbox.Plan) { p.Mounts = []sandbox.Mount{bind("/etc", "/x")} }},
+		{"mounts", "ward's images", func(p *sandbox.Plan) { p.Mounts = []sandbox.Mount{bind("/var/lib/ward/images", "/x")} }},
+		{"mounts", "another container's files", func(p *sandbox.Plan) { p.Mounts = []sandbox.Mount{bind("/var/lib/ward/containers/y/upper", "/x")} }},
+		{"mounts", "another monitor's socket", func(p *sandbox.Plan) { p.Mounts = []sandbox.Mount{bind("/run/ward/c/y", "/x")} }},
+		{"host", "nothing is ward's", func(p *sandbox.Plan) { p.Host.Keep = nil }},
+		{"host", "ward's is relative", func(p *sandbox.Plan) { p.Host.Keep = []string{"etc"} }},
+		{"host", "everything is ward's", func(p *sandbox.Plan) { p.Host.Keep = []string{"/"} }},
 		{"mounts", "the audit log", func(p *sandbox.Plan) { p.Mounts = []sandbox.Mount{bind(p.Host.AuditDir, "/x")} }},
 		{"mounts", "above the container's directory", func(p *sandbox.Plan) {
 			p.Mounts = []sandbox.Mount{bind(path.Dir(p.Host.ContainerDir), "/x")}

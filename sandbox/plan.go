@@ -1,7 +1,7 @@
 package sandbox
 
 // PlanVersion is the version of Plan's encoding. A launcher refuses any other.
-const PlanVersion = 4
+const PlanVersion = 5
 
 // Build identifies the source this binary was built from. The gate writes its
 // own into every plan and the launcher refuses a plan of another build, so an
@@ -179,4 +179,7 @@ type Host struct {
 	// VolumeDir is where named volumes are kept; empty if the container may
 	// have none.
 	VolumeDir string `json:"volume_dir,omitempty"`
+	// Keep are ward's own directories (state, run, configuration), which no bind
+	// shows.
+	Keep []string `json:"keep"`
 }

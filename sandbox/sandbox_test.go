@@ -33,7 +33,7 @@ func good() sandbox.Plan {
 		MaskedPaths:   sandbox.MaskedPaths(),
 		ReadonlyPaths: sandbox.ReadonlyPaths(),
 		Host: sandbox.Host{ContainerDir: "/var/lib/ward/containers/x", RuntimeDir: "/run/ward/c/x",
-			AuditDir: "/var/lib/ward/audit", VolumeDir: "/var/lib/ward/volumes"},
+			AuditDir: "/var/lib/ward/audit", VolumeDir: "/var/lib/ward/volumes", Keep: []string{"/etc/ward", "/run/ward", "/var/lib/ward"}},
 	}.Landlocked(7, false)
 }
 

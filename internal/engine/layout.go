@@ -62,6 +62,9 @@ func (l Layout) Trust() string { return filepath.Join(l.Etc, "trust.d") }
 // Policy holds the user's own Rego and data documents.
 func (l Layout) Policy() string { return filepath.Join(l.Etc, "policy.d") }
 
+// own are the directories that are all ward's.
+func (l Layout) own() []string { return []string{l.Lib, l.Run, l.Etc} }
+
 func (l Layout) containers() string         { return filepath.Join(l.Lib, "containers") }
 func (l Layout) container(id string) string { return filepath.Join(l.Lib, "containers", id) }
 

@@ -165,7 +165,7 @@ func (e *Engine) complete(ctx context.Context, s *slot, a *attempt, plan sandbox
 	}
 	plan.Start = s.start
 	plan.IDMap = sandbox.IDMap{Base: s.container.IDBase, Size: sandbox.IDRange}
-	plan.Host = sandbox.Host{ContainerDir: s.dir, RuntimeDir: s.runtime, AuditDir: e.layout.Audit()}
+	plan.Host = sandbox.Host{ContainerDir: s.dir, RuntimeDir: s.runtime, AuditDir: e.layout.Audit(), Keep: e.layout.own()}
 	if err := e.placeMounts(ctx, a, &plan); err != nil {
 		return plan, nil, err
 	}

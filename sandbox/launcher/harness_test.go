@@ -136,7 +136,7 @@ func (r *rig) plan(args ...string) sandbox.Plan {
 		Network: sandbox.NetworkNone, Limits: sandbox.DefaultLimits(), Seccomp: sandbox.DefaultSeccomp(),
 		MaskedPaths: sandbox.MaskedPaths(), ReadonlyPaths: sandbox.ReadonlyPaths(),
 		Host: sandbox.Host{ContainerDir: filepath.Join(r.dir, "c", run), RuntimeDir: filepath.Join(r.dir, "run", run[:12]),
-			AuditDir: r.auditDir(), VolumeDir: filepath.Join(r.dir, "volumes")},
+			AuditDir: r.auditDir(), VolumeDir: filepath.Join(r.dir, "volumes"), Keep: []string{filepath.Join(r.dir, "etc"), filepath.Join(r.dir, "run")}},
 	}
 	if err := os.MkdirAll(p.Host.ContainerDir, 0o700); err != nil {
 		r.t.Fatal(err)
