@@ -32,11 +32,11 @@ for m in /opt/modules/*.ko; do insmod "$m" || echo "insmod $m: $?"; done
 
 # Control groups as systemd leaves them: version 2 alone, namespaces are
 # borders of delegation, nobody sits in the root, and what every service
-# manager delegates is delegated.
+# manager delegates is delegated. io it turns on once a unit asks for a limit.
 mount -t cgroup2 -o nosuid,nodev,noexec,nsdelegate cgroup2 /sys/fs/cgroup
 mkdir /sys/fs/cgroup/init.scope
 echo 1 >/sys/fs/cgroup/init.scope/cgroup.procs
-echo "+cpu +memory +pids" >/sys/fs/cgroup/cgroup.subtree_control
+echo "+cpu +io +memory +pids" >/sys/fs/cgroup/cgroup.subtree_control
 
 echo "guest: up after $(cut -d' ' -f1 /proc/uptime) s, Linux $(uname -r)"
 cd /opt

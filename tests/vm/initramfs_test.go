@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"testing"
 
@@ -19,7 +20,7 @@ import (
 var initScript []byte
 
 // modules of the kernel that have to be loaded.
-var modules = []string{"overlay"}
+var modules = []string{"fs/overlayfs/overlay", "drivers/block/virtio_blk"}
 
 // initramfs writes the guest's files into an archive under dir: the programs
 // under test, the checks, busybox and the modules.
@@ -61,7 +62,7 @@ func initramfs(t *testing.T, dir string, k kernel) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		files = append(files, file{"opt/modules/" + m + ".ko", plain, b})
+		files = append(files, file{"opt/modules/" + path.Base(m) + ".ko", plain, b})
 	}
 	name := filepath.Join(dir, "initramfs")
 	if err := archive(name, files); err != nil {

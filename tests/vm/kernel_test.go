@@ -128,10 +128,10 @@ func decompress(b []byte) ([]byte, bool) {
 	return image.Bytes(), err == nil
 }
 
-// module returns a module of the kernel, decompressed. One that needs others
-// is an error: then this has to learn to order them.
+// module returns a module of the kernel, decompressed; name is its path among
+// the modules. One that needs others is an error: then this has to learn to order them.
 func (k kernel) module(name string) ([]byte, error) {
-	found, err := filepath.Glob(filepath.Join(k.modules, "*/kernel/fs/*", name+".ko.xz"))
+	found, err := filepath.Glob(filepath.Join(k.modules, "*/kernel", filepath.FromSlash(name)+".ko.xz"))
 	if err != nil || len(found) != 1 {
 		return nil, fmt.Errorf("module %s: found %v (%v)", name, found, err)
 	}

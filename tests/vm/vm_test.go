@@ -62,6 +62,8 @@ func boot(ctx context.Context, qemu, image, initramfs string) ([]string, error) 
 	cmd := exec.CommandContext(ctx, qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-machine", "q35", "-accel", "tcg,thread=single", "-cpu", "max,la57=off", "-smp", "1", "-m", "1024",
 		"-kernel", image, "-initrd", initramfs, "-serial", "stdio",
+		// A disk that nobody reads again: what is written stays in memory.
+		"-blockdev", "driver=null-co,node-name=disk,size=67108864,read-zeroes=on", "-device", "virtio-blk-pci,drive=disk",
 		// Emulated time stamp counters run at the wrong speed; a crash ends it.
 		"-append", "console=ttyS0 quiet panic=-1 mitigations=off nokaslr tsc=unstable clocksource=hpet "+
 			"cryptomgr.notests random.trust_cpu=on lsm=landlock,lockdown,yama,integrity,apparmor,bpf")

@@ -46,6 +46,7 @@ var checks = []struct {
 	{"PIDsBite", pidsBite},
 	{"CPUBites", cpuBites},
 	{"DevicesBite", devicesBite},
+	{"IOBites", ioBites},
 	{"OtherLimits", otherLimits},
 	{"PauseAndUpdate", pauseAndUpdate},
 	{"Delegated", delegated},
@@ -155,7 +156,7 @@ func host(t *testing.T, _ *lab.Ward) {
 	if v1 := read(t, "/proc/self/mountinfo"); strings.Contains(v1, " - cgroup ") {
 		t.Errorf("a cgroup v1 hierarchy is mounted:\n%s", v1)
 	}
-	if got := read(t, cgroupRoot, "cgroup.subtree_control"); got != "cpu memory pids" {
+	if got := read(t, cgroupRoot, "cgroup.subtree_control"); got != "cpu io memory pids" {
 		t.Errorf("delegated are %q", got)
 	}
 	if got := read(t, "/proc/self/cgroup"); got != "0::/init.scope" {

@@ -4,6 +4,8 @@ package guest
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -183,6 +185,41 @@ mknod /tmp/mem c 1 1 2>/dev/null && echo made
 ls /dev | tr '\n' ' '`)
 	if want := "4\nfd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero "; got != want {
 		t.Errorf("inside: %q instead of %q", got, want)
+	}
+	w.Gone(t)
+}
+
+// ioBites measures from inside how long writing and reading a disk takes, past
+// all caches: with limits on bytes and on operations, and without.
+func ioBites(t *testing.T, w *lab.Ward) {
+	const disk = "/dev/vda"
+	policies := filepath.Join(w.Root, "etc/policy.d")
+	grants := filepath.Join(policies, "grants.json")
+	if err := errors.Join(os.MkdirAll(policies, 0o700), os.WriteFile(grants, []byte(`{"devices": ["`+disk+`"]}`), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(grants)
+	// In one container, and in one without limits; seconds, from inside.
+	measure := func(limits ...string) (wrote, read, operated float64) {
+		out := must(t, w, append(append([]string{"run", "--rm", "--device", disk + ":" + disk + ":rw"}, limits...), image, "sh", "-c", `
+now() { cut -d' ' -f1 /proc/uptime; }
+a=$(now); dd if=/dev/zero of=`+disk+` bs=256k count=8 oflag=direct 2>/dev/null || exit 9
+b=$(now); dd if=`+disk+` of=/dev/null bs=256k count=8 iflag=direct 2>/dev/null || exit 9
+c=$(now); dd if=/dev/zero of=`+disk+` bs=4k count=30 oflag=direct 2>/dev/null || exit 9
+echo $a $b $c $(now)`)...)
+		var at [4]float64
+		if n, err := fmt.Sscan(out, &at[0], &at[1], &at[2], &at[3]); n != 4 {
+			t.Fatalf("%q: %v", out, err)
+		}
+		fmt.Printf("guest: note %v: 2 MiB written in %.2f s, read in %.2f s, 30 writes in %.2f s\n", limits, at[1]-at[0], at[2]-at[1], at[3]-at[2])
+		return at[1] - at[0], at[2] - at[1], at[3] - at[2]
+	}
+	wrote, got, operated := measure("--device-write-bps", disk+":1mb", "--device-read-bps", disk+":2mb", "--device-write-iops", disk+":30")
+	if wrote < 1.5 || got < 0.7 || operated < 0.7 {
+		t.Errorf("under limits of 1 MiB/s, 2 MiB/s and 30/s it took %.2f, %.2f and %.2f s", wrote, got, operated)
+	}
+	if wrote, got, operated := measure(); wrote > 1 || got > 0.5 || operated > 0.5 {
+		t.Errorf("without limits it took %.2f, %.2f and %.2f s", wrote, got, operated)
 	}
 	w.Gone(t)
 }
