@@ -67,12 +67,12 @@ func diagnose(a authority, m *material, e sgverify.SignedEntity, refused error) 
 		return miss{rankMalformed, "trust.malformed", clip(err.Error())}
 	}
 	if cert := content.Certificate(); cert != nil && a.keyless != nil {
-		return diagnoseCertificate(a, m, content, times, cause)
+		return diagnoseCertificate(a, m, content, times, problems, cause)
 	}
 	return miss{rankSignature, "trust.wrong-key", cause}
 }
 
-func diagnoseCertificate(a authority, m *material, content sgverify.VerificationContent, times []time.Time, cause string) error {
+func diagnoseCertificate(a authority, m *material, content sgverify.VerificationContent, times []time.Time, problems []error, cause string) error {
 	cert := content.Certificate()
 	if a.log == nil && a.timestamp == nil {
 		now := time.Now()
@@ -83,7 +83,11 @@ func diagnoseCertificate(a authority, m *material, content sgverify.Verification
 		times = append(times, now)
 	}
 	if len(times) == 0 {
-		return miss{rankTime, "trust.time", "neither a log nor a timestamp says when it was signed, and its certificate is valid for a moment only"}
+		cause := "neither a log nor a timestamp says when it was signed, and its certificate is valid for a moment only"
+		if len(problems) > 0 {
+			cause += ": " + clip(errors.Join(problems...).Error())
+		}
+		return miss{rankTime, "trust.time", cause}
 	}
 	for _, t := range times {
 		if t.Before(cert.NotBefore) || t.After(cert.NotAfter) {

@@ -24,7 +24,7 @@ type runFlags struct {
 	name, hostname, user, workdir, entrypoint, network, pull, stopSignal string
 	env, envFiles, labels                                                []string
 	capAdd, capDrop, securityOpt                                         []string
-	readOnly, init, interactive, detach, remove                          bool
+	readOnly, init, interactive, detach, remove, offline                 bool
 	host                                                                 hostFlags
 	keep                                                                 keepFlags
 	output                                                               outputFlags
@@ -45,6 +45,7 @@ func (f *runFlags) register(cmd *cobra.Command) {
 	fs.StringVar(&f.network, "network", "none", "none, or host where policy allows it")
 	fs.StringVar(&f.network, "net", "none", "same as --network")
 	fs.StringVar(&f.pull, "pull", "missing", "ask a registry: missing, always or never")
+	fs.BoolVar(&f.offline, "offline", false, "ask no registry and no other service: the same as --pull never")
 	fs.StringVar(&f.stopSignal, "stop-signal", "", "`signal` that ward stop sends")
 	fs.StringArrayVarP(&f.env, "env", "e", nil, "set `NAME=VALUE`, or pass NAME on")
 	fs.StringArrayVar(&f.envFiles, "env-file", nil, "read variables from a `file`")
@@ -78,6 +79,12 @@ func (f *runFlags) request(fs *pflag.FlagSet, args []string) (engine.Request, er
 		if f.entrypoint != "" {
 			req.Entrypoint = []string{f.entrypoint}
 		}
+	}
+	if f.offline && fs.Changed("pull") && req.Pull != engine.PullNever {
+		return req, usage("--offline and --pull %.16s contradict each other", f.pull)
+	}
+	if f.offline {
+		req.Pull = engine.PullNever
 	}
 	if !slices.Contains([]engine.PullPolicy{engine.PullMissing, engine.PullAlways, engine.PullNever}, req.Pull) {
 		return req, invalid("run.pull", "--pull "+f.pull+" is not known", "use missing, always or never")

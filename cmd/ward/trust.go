@@ -147,7 +147,7 @@ func newSign(a *app) *cobra.Command {
 
 func newVerify(a *app) *cobra.Command {
 	var key, output string
-	var pull bool
+	var pull, offline bool
 	cmd := &cobra.Command{
 		Use: "verify [--key PUB] IMAGE", Short: "Say who vouches for an image: exit 0 verified, 1 not, 3 unknown", Args: exactly(1, "an IMAGE"),
 		Annotations: map[string]string{"exit": gateVerb},
@@ -163,7 +163,7 @@ func newVerify(a *app) *cobra.Command {
 				return err
 			}
 			img, err := store.Resolve(cmd.Context(), args[0])
-			if errors.Is(err, fault.NotFound) && pull {
+			if errors.Is(err, fault.NotFound) && pull && !offline {
 				img, err = a.fetch(cmd, args[0])
 			}
 			if err != nil {
@@ -187,7 +187,7 @@ func newVerify(a *app) *cobra.Command {
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "verified %s@%s\n", ev.Reference(), ev.Digest())
 			for _, s := range ev.Signers() {
-				fmt.Fprintf(cmd.OutOrStdout(), "  by %s key %s (%s format)\n", s.Authority, s.KeyID, s.Format)
+				fmt.Fprintf(cmd.OutOrStdout(), "  by %s %s (%s format)\n", s.Authority, printable(signedBy(s)), s.Format)
 			}
 			return nil
 		},
@@ -195,6 +195,7 @@ func newVerify(a *app) *cobra.Command {
 	cmd.Flags().StringVar(&key, "key", "", "judge by this public key `file` alone")
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
 	cmd.Flags().BoolVar(&pull, "pull", true, "pull an image that is not local; =false asks no registry")
+	cmd.Flags().BoolVar(&offline, "offline", false, "open no socket: the same as --pull=false")
 	return cmd
 }
 
@@ -247,7 +248,7 @@ func readKey(path string) ([]byte, error) {
 
 func newTrust(a *app) *cobra.Command {
 	group := &cobra.Command{Use: "trust", Short: "Whose signatures this host accepts, for which images"}
-	group.AddCommand(newTrustAdd(a), newTrustList(a), newTrustRm(a), newTrustTest(a), newTrustShow(a), newTrustImport(a), newTrustExport(a))
+	group.AddCommand(newTrustAdd(a), newTrustList(a), newTrustRm(a), newTrustTest(a), newTrustShow(a), newTrustImport(a), newTrustExport(a), newTrustRoot(a))
 	return group
 }
 
@@ -359,6 +360,9 @@ func trustRow(p verify.TrustPolicy) row {
 	for _, au := range p.Authorities {
 		for _, k := range au.KeyIDs {
 			keys = append(keys, k[:min(len(k), 19)])
+		}
+		for _, i := range au.Identities {
+			keys = append(keys, printable(i))
 		}
 	}
 	return row{"Name": p.Name, "Globs": strings.Join(p.Globs, ","), "Keys": strings.Join(keys, ","), "File": p.File, "Mode": p.Mode}
