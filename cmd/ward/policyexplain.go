@@ -233,4 +233,3 @@ func (e *explained) outlook(line func(string, ...any)) {
 }
 
 func short12(id string) string { return id[:min(12, len(id))] }
-
