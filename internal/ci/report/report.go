@@ -7,6 +7,7 @@
 package report
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -107,7 +108,7 @@ func (r Report) Exit() int {
 }
 
 // formats are the writers by name.
-var formats = map[string]func(io.Writer, Report) error{"text": text, "json": encode}
+var formats = map[string]func(io.Writer, Report) error{"text": text, "json": encode, "junit": junit, "sarif": sarif, "github": github, "tap": tap}
 
 // Formats are the names that Write knows, sorted.
 func Formats() []string {
@@ -128,11 +129,22 @@ func Write(w io.Writer, form string, r Report) error {
 	return f(w, r)
 }
 
+// encode writes all there is, exactly. What a runner would take for a command in
+// it is written with an escape, which is the same text to a reader of JSON.
 func encode(w io.Writer, r Report) error {
-	enc := json.NewEncoder(w)
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
-	return enc.Encode(r)
+	if err := enc.Encode(r); err != nil {
+		return err
+	}
+	text := b.String()
+	for _, prefix := range runnerCommands {
+		text = strings.ReplaceAll(text, prefix, prefix[:len(prefix)-1]+`\u005b`)
+	}
+	_, err := io.WriteString(w, text)
+	return err
 }
 
 func text(w io.Writer, r Report) error {
@@ -194,9 +206,14 @@ func (r Report) counts() string {
 	return strings.Join(parts, ", ")
 }
 
-// line makes a text of others one line without control characters.
+// runnerCommands begin what some runners obey wherever it stands in a line.
+var runnerCommands = []string{"##[", "##vso[", "##teamcity["}
+
+// line makes a text of others one line without control characters, and without
+// what a pipeline's runner would take for a command: "::…" at its beginning, or
+// "##[" anywhere.
 func line(s string) string {
-	return strings.Map(func(r rune) rune {
+	s = strings.Map(func(r rune) rune {
 		switch {
 		case r == '\n' || r == '\t' || r == '\r':
 			return ' '
@@ -205,4 +222,11 @@ func line(s string) string {
 		}
 		return '\uFFFD'
 	}, s)
+	if rest := strings.TrimLeft(s, " "); strings.HasPrefix(rest, "::") {
+		s = ": " + rest[1:]
+	}
+	for _, prefix := range runnerCommands {
+		s = strings.ReplaceAll(s, prefix, "# #"+prefix[2:])
+	}
+	return s
 }
