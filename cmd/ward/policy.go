@@ -10,7 +10,7 @@ import (
 
 func newPolicy(a *app) *cobra.Command {
 	group := &cobra.Command{Use: "policy", Short: "What may run, and why"}
-	group.AddCommand(newPolicyCheck(a), newPolicyTest(a), newPolicyInit(a), newPolicyFmt(a), newPolicyReplay(a), newPolicyExplain(a))
+	group.AddCommand(newPolicyCheck(a), newPolicyTest(a), newPolicyInit(a), newPolicyFmt(a), newPolicyReplay(a), newPolicyExplain(a), newPolicyDiff(a))
 	return group
 }
 

@@ -101,7 +101,7 @@ func newPolicyReplay(a *app) *cobra.Command {
 				return err
 			}
 			totals, err := engine.Replay(cmd.Context(), l, since, until, r, out.row)
-			if err := errors.Join(logError(cmd.ErrOrStderr(), err), out.end(totals, r)); err != nil {
+			if err := errors.Join(logError(cmd.ErrOrStderr(), err), out.end(totals, nil, r)); err != nil {
 				return err
 			}
 			return replayExit(totals, code)
@@ -160,14 +160,15 @@ func newReplayOutput(w io.Writer, format string, all bool) (*replayOutput, error
 
 // replayRow is a result in the JSON form.
 type replayRow struct {
-	Index  int64          `json:"index"`
-	Time   time.Time      `json:"time"`
-	Type   audit.Type     `json:"type"`
-	Point  string         `json:"point"`
+	Case   string         `json:"case,omitempty"`
+	Index  *int64         `json:"index,omitempty"`
+	Time   *time.Time     `json:"time,omitempty"`
+	Type   audit.Type     `json:"type,omitempty"`
+	Point  string         `json:"point,omitempty"`
 	Run    string         `json:"run,omitempty"`
 	Name   string         `json:"name,omitempty"`
 	Image  audit.Image    `json:"image"`
-	Input  string         `json:"input"`
+	Input  string         `json:"input,omitempty"`
 	Change policy.Change  `json:"change"`
 	Why    string         `json:"why,omitempty"`
 	Old    *policy.Answer `json:"old,omitempty"`
@@ -183,7 +184,10 @@ func (o *replayOutput) row(r engine.Replayed) error {
 		_, err := fmt.Fprintln(o.w, strings.Map(oneLine, printable(replayLine(r))))
 		return err
 	}
-	row := replayRow{Index: r.Index, Time: r.Time, Type: r.Type, Point: r.Point, Run: r.Run, Name: r.Name, Image: r.Image, Input: r.Input, Change: r.Change, Why: r.Why}
+	row := replayRow{Case: r.Case, Type: r.Type, Point: r.Point, Run: r.Run, Name: r.Name, Image: r.Image, Input: r.Input, Change: r.Change, Why: r.Why}
+	if r.Case == "" {
+		row.Index, row.Time = &r.Index, &r.Time
+	}
 	if r.Old.InputDigest != "" {
 		row.Old = &r.Old
 	}
@@ -212,7 +216,10 @@ func replayLine(r engine.Replayed) string {
 	if name == "" && len(r.Run) >= 12 {
 		name = r.Run[:12]
 	}
-	line := fmt.Sprintf("%-14s  %6d  %s  %-7s %s %s", r.Change, r.Index, r.Time.UTC().Format("2006-01-02T15:04:05Z"), r.Point, name, r.Image.Reference)
+	line := fmt.Sprintf("%-14s  case %q", r.Change, r.Case)
+	if r.Case == "" {
+		line = fmt.Sprintf("%-14s  %6d  %s  %-7s %s %s", r.Change, r.Index, r.Time.UTC().Format("2006-01-02T15:04:05Z"), r.Point, name, r.Image.Reference)
+	}
 	switch r.Change {
 	case policy.NewlyDenied:
 		line += "  " + reasonsOf(r.New)
@@ -240,17 +247,28 @@ func reasonsOf(a policy.Answer) string {
 	return strings.Join(codes, " ")
 }
 
-func (o *replayOutput) end(t engine.ReplayTotals, r *policy.Replayer) error {
+// end says what all of it comes to. With an old policy it is a comparison.
+func (o *replayOutput) end(t engine.ReplayTotals, old, r *policy.Replayer) error {
 	level, revision, err := r.Level(policy.PointRun)
 	if err != nil {
 		return err
+	}
+	summary := map[string]any{"level": level, "revision": revision, "totals": t}
+	under := fmt.Sprintf("policy %s (revision %s)", level, shortDigest(revision))
+	if old != nil {
+		was, before, err := old.Level(policy.PointRun)
+		if err != nil {
+			return err
+		}
+		summary["old_level"], summary["old_revision"] = was, before
+		under = fmt.Sprintf("policy %s (revision %s), then %s", was, shortDigest(before), under)
 	}
 	if o.json {
 		open := ""
 		if o.rows == 0 {
 			open = `{"rows": [`
 		}
-		b, err := json.MarshalIndent(map[string]any{"level": level, "revision": revision, "totals": t}, "", "  ")
+		b, err := json.MarshalIndent(summary, "", "  ")
 		if err == nil {
 			_, err = fmt.Fprintf(o.w, "%s\n],\n\"summary\": %s}\n", open, b)
 		}
@@ -260,8 +278,8 @@ func (o *replayOutput) end(t engine.ReplayTotals, r *policy.Replayer) error {
 	if o.rows > 0 {
 		fmt.Fprintln(o.w)
 	}
-	_, err = fmt.Fprintf(o.w, "%d decisions under policy %s (revision %s)\n  %d newly denied, %d newly allowed, %d for other reasons, %d unchanged, %d undecided, %d not replayable\n",
-		t.Decisions, level, shortDigest(revision), c[policy.NewlyDenied], c[policy.NewlyAllowed], c[policy.OtherReasons], c[policy.Unchanged], c[engine.Undecided], c[engine.NotReplayable])
+	_, err = fmt.Fprintf(o.w, "%d decisions under %s\n  %d newly denied, %d newly allowed, %d for other reasons, %d unchanged, %d undecided, %d not replayable\n",
+		t.Decisions, under, c[policy.NewlyDenied], c[policy.NewlyAllowed], c[policy.OtherReasons], c[policy.Unchanged], c[engine.Undecided], c[engine.NotReplayable])
 	if err == nil && t.SamePolicy > 0 {
 		_, err = fmt.Fprintf(o.w, "  %d of the %d that this very policy made came out byte for byte the same\n", t.Exact, t.SamePolicy)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/ward-project/ward/audit"
 	"github.com/ward-project/ward/internal/fault"
 	"github.com/ward-project/ward/policy"
 )
@@ -13,6 +14,8 @@ import (
 // Replayed is a recorded decision and what a policy would decide now.
 type Replayed struct {
 	Recorded
+	// Case is the name of a built-in case; then there is no record.
+	Case     string
 	Old, New policy.Answer
 	Change   policy.Change
 	// Why says why it could not be decided again, for the changes NotReplayable
@@ -105,4 +108,76 @@ func replay(ctx context.Context, rec Recorded, r *policy.Replayer) (Replayed, er
 	out.New = dec.Answer()
 	out.Change = policy.Compare(out.Old, out.New)
 	return out, nil
+}
+
+// Diff decides about everything on record between two moments, and about the
+// built-in cases, under two policies, and calls fn with each result: cases
+// first, then records. What is on record decides nothing here, only its input
+// is used. A log that does not exist is one with nothing in it.
+func Diff(ctx context.Context, l Layout, since, until time.Time, old, now *policy.Replayer, fn func(Replayed) error) (ReplayTotals, error) {
+	t := ReplayTotals{Changes: map[policy.Change]int64{}}
+	take := func(out Replayed, in []byte) error {
+		if err := ctx.Err(); err != nil {
+			return fault.Wrap(fault.Unavailable, "policy.cancelled", err, "")
+		}
+		if err := out.both(ctx, in, old, now); err != nil {
+			return err
+		}
+		t.Decisions++
+		t.Changes[out.Change]++
+		if err := fn(out); err != nil {
+			return err
+		}
+		if n := t.Changes[Undecided]; n >= maxUndecided {
+			return fault.New(fault.Unavailable, "policy.cost", fmt.Sprintf("a policy had to be stopped at %d decisions: %s", n, out.Why), "make its rules cheaper")
+		}
+		return nil
+	}
+	cases, err := policy.Corpus()
+	if err != nil {
+		return t, err
+	}
+	for _, c := range cases {
+		if err := take(Replayed{Case: c.Name}, c.Input); err != nil {
+			return t, err
+		}
+	}
+	err = Decisions(l, since, until, func(rec Recorded) error {
+		in, err := rec.InputBytes()
+		if err != nil {
+			t.Decisions++
+			t.Changes[NotReplayable]++
+			return fn(Replayed{Recorded: rec, Change: NotReplayable, Why: err.Error()})
+		}
+		return take(Replayed{Recorded: rec}, in)
+	})
+	if errors.Is(err, audit.ErrNoLog) {
+		err = nil
+	}
+	return t, err
+}
+
+// both decides under two policies.
+func (out *Replayed) both(ctx context.Context, in []byte, old, now *policy.Replayer) error {
+	for _, side := range []struct {
+		r    *policy.Replayer
+		into *policy.Answer
+	}{{old, &out.Old}, {now, &out.New}} {
+		dec, err := side.r.Decide(ctx, in)
+		var f *fault.Error
+		switch {
+		case err == nil:
+			*side.into = dec.Answer()
+		case errors.As(err, &f) && (f.Rule == "policy.input" || f.Rule == "policy.input-version"):
+			out.Change, out.Why = NotReplayable, f.Cause
+			return nil
+		case errors.Is(err, fault.Unavailable) && ctx.Err() == nil:
+			out.Change, out.Why = Undecided, err.Error()
+			return nil
+		default:
+			return err
+		}
+	}
+	out.Change = policy.Compare(out.Old, out.New)
+	return nil
 }
