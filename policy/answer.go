@@ -78,7 +78,7 @@ func Compare(old, now Answer) Change {
 	case !old.Allow && now.Allow:
 		return NewlyAllowed
 	case !reflect.DeepEqual(texts(old.Deny), texts(now.Deny)), !reflect.DeepEqual(texts(old.Warn), texts(now.Warn)),
-		!reflect.DeepEqual(old.Obligations.lines(), now.Obligations.lines()):
+		!reflect.DeepEqual(old.Obligations.Lines(), now.Obligations.Lines()):
 		return OtherReasons
 	}
 	return Unchanged

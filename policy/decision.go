@@ -32,14 +32,22 @@ type Obligations struct {
 	DropCapabilities []string `json:"drop_capabilities,omitempty"`
 	// ReadOnlyRoot demands a read-only root file system.
 	ReadOnlyRoot bool `json:"read_only_root,omitempty"`
-	// MaxMemory (bytes), MaxPIDs and MaxCPUs bound the limits; zero is no bound.
+	// NoNewPrivs demands that no process can gain privileges.
+	NoNewPrivs bool `json:"no_new_privs,omitempty"`
+	// DenySyscalls are taken out of what the system-call filter allows.
+	DenySyscalls []string `json:"deny_syscalls,omitempty"`
+	// RequireGVisor demands a kernel of the container's own.
+	RequireGVisor bool `json:"require_gvisor,omitempty"`
+	// MaxMemory, MaxSwap (bytes), MaxPIDs and MaxCPUs bound the limits; nil or
+	// zero is no bound. Only for swap is none a bound too.
 	MaxMemory int64   `json:"max_memory,omitempty"`
+	MaxSwap   *int64  `json:"max_swap,omitempty"`
 	MaxPIDs   int64   `json:"max_pids,omitempty"`
 	MaxCPUs   float64 `json:"max_cpus,omitempty"`
 }
 
 // Any reports whether anything is asked for.
-func (o Obligations) Any() bool { return len(o.lines()) > 0 }
+func (o Obligations) Any() bool { return len(o.Lines()) > 0 }
 
 // Decision is the answer of a policy to one Input. Only this package makes
 // one that allows; the zero Decision denies.
@@ -51,6 +59,7 @@ type Decision struct {
 	revision    string
 	inputDigest string
 	input       []byte
+	obligedBy   Obligations
 }
 
 // Allowed reports whether the run may go ahead, under the Obligations.
@@ -70,11 +79,22 @@ func (d Decision) Warnings() []Reason { return slices.Clone(d.warn) }
 // Obligations are what an allowed run must do besides.
 func (d Decision) Obligations() Obligations {
 	o := d.obligations
-	o.DropCapabilities = slices.Clone(o.DropCapabilities)
+	o.DropCapabilities, o.DenySyscalls = slices.Clone(o.DropCapabilities), slices.Clone(o.DenySyscalls)
 	return o
 }
 
-// Level is the shipped policy that decided: "restricted", "baseline", or
+// Obliged is the same decision, marked as one about a run that had by applied
+// to it. The mark is for records; it changes nothing.
+func (d Decision) Obliged(by Obligations) Decision {
+	d.obligedBy = by
+	return d
+}
+
+// ObligedBy are the obligations of a first answer that were met in what this
+// one is about.
+func (d Decision) ObligedBy() Obligations { return d.obligedBy }
+
+// Level is the shipped policy that decided: "restricted", "baseline", "privileged", or
 // "custom" where a decision.rego of the policy directory replaced them.
 func (d Decision) Level() string { return d.level }
 
@@ -141,20 +161,33 @@ func (d Decision) WriteText(w io.Writer) error {
 		section("deny", d.Reasons())
 	}
 	section("warn", slices.DeleteFunc(d.Warnings(), func(r Reason) bool { return r.Mode == Audit }))
-	if lines := d.obligations.lines(); d.allowed && len(lines) > 0 {
+	if lines := d.obligations.Lines(); d.allowed && len(lines) > 0 {
 		fmt.Fprintf(&b, "\n  obligations\n    %s\n", strings.Join(lines, "\n    "))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-func (o Obligations) lines() []string {
+// Lines are what is asked for, each for a person to read.
+func (o Obligations) Lines() []string {
 	var l []string
 	if len(o.DropCapabilities) > 0 {
 		l = append(l, "drop capabilities "+strings.Join(o.DropCapabilities, ", "))
 	}
 	if o.ReadOnlyRoot {
 		l = append(l, "read-only root file system")
+	}
+	if o.NoNewPrivs {
+		l = append(l, "no new privileges")
+	}
+	if len(o.DenySyscalls) > 0 {
+		l = append(l, "refuse system calls "+strings.Join(o.DenySyscalls, ", "))
+	}
+	if o.RequireGVisor {
+		l = append(l, "run under gVisor")
+	}
+	if o.MaxSwap != nil {
+		l = append(l, "swap at most "+strconv.FormatInt(*o.MaxSwap, 10)+" bytes")
 	}
 	if o.MaxMemory > 0 {
 		l = append(l, "memory at most "+strconv.FormatInt(o.MaxMemory, 10)+" bytes")

@@ -220,11 +220,15 @@ func (o *Obligations) merge(obj ast.Object) (err error) {
 		case "drop_capabilities":
 			err = o.drop(t.Value)
 		case "read_only_root":
-			b, ok := t.Value.(ast.Boolean)
-			if !ok || !bool(b) { // false would be loosening, or a mistake
-				err = fmt.Errorf("obligation read_only_root can only be true")
-			}
-			o.ReadOnlyRoot = true
+			o.ReadOnlyRoot, err = true, onlyTrue(string(key), t.Value)
+		case "no_new_privs":
+			o.NoNewPrivs, err = true, onlyTrue(string(key), t.Value)
+		case "require_gvisor":
+			o.RequireGVisor, err = true, onlyTrue(string(key), t.Value)
+		case "deny_syscalls":
+			err = o.refuse(t.Value)
+		case "max_swap":
+			err = o.swap(t.Value)
 		case "max_memory":
 			err = least(&o.MaxMemory, string(key), t.Value)
 		case "max_pids":
@@ -261,6 +265,45 @@ func (o *Obligations) drop(v ast.Value) error {
 		}
 	}
 	slices.Sort(o.DropCapabilities)
+	return nil
+}
+
+// onlyTrue refuses a false, which would be loosening, or a mistake.
+func onlyTrue(key string, v ast.Value) error {
+	if b, ok := v.(ast.Boolean); !ok || !bool(b) {
+		return fmt.Errorf("obligation %s can only be true", key)
+	}
+	return nil
+}
+
+func (o *Obligations) refuse(v ast.Value) error {
+	l, ok := elements(v)
+	if !ok {
+		return fmt.Errorf("obligation deny_syscalls is %s, not a list", kind(v))
+	}
+	for _, t := range l {
+		s, ok := t.Value.(ast.String)
+		if !ok || s == "" || len(s) > 64 || strings.Trim(string(s), "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {
+			return fmt.Errorf("obligation deny_syscalls holds %s, not a system call", plain(t.String()))
+		}
+		if !slices.Contains(o.DenySyscalls, string(s)) {
+			o.DenySyscalls = append(o.DenySyscalls, string(s))
+		}
+	}
+	slices.Sort(o.DenySyscalls)
+	return nil
+}
+
+// swap reads a maximum that may be none.
+func (o *Obligations) swap(v ast.Value) error {
+	n, ok := v.(ast.Number)
+	i, err := strconv.ParseInt(string(n), 10, 64)
+	if !ok || err != nil || i < 0 {
+		return fmt.Errorf("obligation max_swap is not a whole number from 0")
+	}
+	if o.MaxSwap == nil || i < *o.MaxSwap {
+		o.MaxSwap = &i
+	}
 	return nil
 }
 

@@ -56,6 +56,13 @@ func TestDecisionsThatAreNotUnderstoodDeny(t *testing.T) {
 		"max string":         `{"allow": true, "obligations": {"max_memory": "1g"}}`,
 		"cpus zero":          `{"allow": true, "obligations": {"max_cpus": 0}}`,
 		"cpus string":        `{"allow": true, "obligations": {"max_cpus": "1"}}`,
+		"gvisor false":       `{"allow": true, "obligations": {"require_gvisor": false}}`,
+		"nnp string":         `{"allow": true, "obligations": {"no_new_privs": "true"}}`,
+		"swap negative":      `{"allow": true, "obligations": {"max_swap": -1}}`,
+		"swap fraction":      `{"allow": true, "obligations": {"max_swap": 0.5}}`,
+		"calls string":       `{"allow": true, "obligations": {"deny_syscalls": "ptrace"}}`,
+		"calls unspelt":      `{"allow": true, "obligations": {"deny_syscalls": ["PTRACE"]}}`,
+		"calls number":       `{"allow": true, "obligations": {"deny_syscalls": [1]}}`,
 		"drop string":        `{"allow": true, "obligations": {"drop_capabilities": "CHOWN"}}`,
 		"drop number":        `{"allow": true, "obligations": {"drop_capabilities": [1]}}`,
 		"drop unspelt":       `{"allow": true, "obligations": {"drop_capabilities": ["chown"]}}`,
@@ -65,7 +72,7 @@ func TestDecisionsThatAreNotUnderstoodDeny(t *testing.T) {
 			if d.Allowed() || !slices.Contains(codes(d.Reasons()), "policy.result") {
 				t.Fatalf("%v %v", d.Allowed(), d.Reasons())
 			}
-			if o := d.Obligations(); o.ReadOnlyRoot || o.MaxCPUs != 0 || o.MaxMemory != 0 || o.MaxPIDs != 0 || o.DropCapabilities != nil {
+			if o := d.Obligations(); o.ReadOnlyRoot || o.MaxCPUs != 0 || o.MaxMemory != 0 || o.MaxPIDs != 0 || o.DropCapabilities != nil || o.Any() {
 				t.Fatalf("a denied run has obligations %+v", o)
 			}
 		})
@@ -127,10 +134,13 @@ func TestObligationsTightenOnly(t *testing.T) {
 obligations contains {"max_memory": 1000, "max_pids": 10, "max_cpus": 2, "drop_capabilities": ["CHOWN", "CAP_KILL"]}`,
 		"b.rego", `package ward.run
 obligations contains {"max_memory": 2000, "max_pids": 5, "max_cpus": 0.5, "drop_capabilities": {"CAP_CHOWN"}, "read_only_root": true}
+obligations contains {"max_swap": 5, "deny_syscalls": ["ptrace"]}
+obligations contains {"max_swap": 0, "deny_syscalls": ["bpf", "ptrace"], "no_new_privs": true, "require_gvisor": true}
 warn contains {"code": "site.note", "msg": "be careful"}`)
 	d := decide(t, e, good())
 	o := d.Obligations()
 	if !d.Allowed() || o.MaxMemory != 1000 || o.MaxPIDs != 5 || o.MaxCPUs != 0.5 || !o.ReadOnlyRoot ||
+		o.MaxSwap == nil || *o.MaxSwap != 0 || !slices.Equal(o.DenySyscalls, []string{"bpf", "ptrace"}) || !o.NoNewPrivs || !o.RequireGVisor ||
 		!slices.Equal(o.DropCapabilities, []string{"CAP_CHOWN", "CAP_KILL"}) {
 		t.Fatalf("%v %+v", d.Reasons(), o)
 	}

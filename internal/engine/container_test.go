@@ -268,13 +268,16 @@ func TestObligationsOnlyTighten(t *testing.T) {
 		{}, {MaxMemory: 1 << 40, MaxPIDs: 1 << 30, MaxCPUs: 1e9, DropCapabilities: []string{"CAP_SYS_ADMIN"}},
 		{MaxMemory: 50, MaxPIDs: 5, MaxCPUs: 0.5, ReadOnlyRoot: true, DropCapabilities: []string{"CAP_KILL"}},
 	} {
-		q := tighten(p, o)
+		q, err := tighten(p, o)
+		if err != nil {
+			t.Fatal(err)
+		}
 		if q.Limits.Memory > p.Limits.Memory || q.Limits.PIDs > p.Limits.PIDs || q.Limits.CPUQuota > p.Limits.CPUQuota ||
 			len(q.Process.Capabilities) > len(p.Process.Capabilities) || q.Root.Writable {
 			t.Errorf("%+v loosened: %+v", o, q)
 		}
 	}
-	if q := tighten(p, policy.Obligations{MaxMemory: 50, DropCapabilities: []string{"CAP_KILL"}}); q.Limits.Memory != 50 || len(q.Process.Capabilities) != 1 {
+	if q, err := tighten(p, policy.Obligations{MaxMemory: 50, DropCapabilities: []string{"CAP_KILL"}}); err != nil || q.Limits.Memory != 50 || len(q.Process.Capabilities) != 1 {
 		t.Errorf("not tightened: %+v", q)
 	}
 	if len(p.Process.Capabilities) != 2 {

@@ -106,14 +106,16 @@ func (s *still) enter(ctx context.Context, c *Copy, at policy.Cp, req sandbox.Fi
 	if err != nil {
 		return nil, a.refuse(ctx, "decide", err)
 	}
-	in := inputFor(start.req, a.img, ev, draft)
-	in.Point, in.Cp = a.point, at
-	dec, err := e.decide(ctx, start, in)
+	draft, dec, err := e.decided(ctx, start, draft, func(p sandbox.Plan) policy.Input {
+		in := inputFor(start.req, a.img, ev, p)
+		in.Point, in.Cp = a.point, at
+		return in
+	})
 	if a.answer = start.answer; err != nil {
 		return nil, a.refuse(ctx, "decide", err)
 	}
 	place := &slot{container: a.c, dir: e.layout.container(a.c.ID), runtime: e.layout.runtime(a.c.ID), start: a.c.Status.Start + 1}
-	_, plan, err := e.complete(ctx, place, start, tighten(draft, dec.Obligations()))
+	_, plan, err := e.complete(ctx, place, start, draft)
 	if err != nil {
 		return nil, a.refuse(ctx, "seal", err)
 	}

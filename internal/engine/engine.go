@@ -128,8 +128,35 @@ type attempt struct {
 	img    images.Image
 	// mounted are the verified images it mounts, by digest.
 	mounted map[string]images.Image
-	// answer is set once a policy has answered.
-	answer policy.Decision
+	// answer is set once a policy has answered; obliged is what a first answer
+	// asked for, which is what this one is about.
+	answer  policy.Decision
+	obliged policy.Obligations
+}
+
+// point is what the gate is asked: a container that ran before is restarted,
+// whoever starts it.
+func (a *attempt) point() string {
+	if a.again != nil && a.again.Status.Start > 0 {
+		return policy.PointRestart
+	}
+	return policy.PointRun
+}
+
+// input is what policy decides about.
+func (a *attempt) input(ev verify.Evidence, p sandbox.Plan) policy.Input {
+	in := inputFor(a.req, a.img, ev, p)
+	if in.Point = a.point(); in.Point != policy.PointRestart {
+		return in
+	}
+	in.Restart = policy.Restart{By: "keeper", Count: a.e.kept(*a.again).Restarts}
+	if a.byHand {
+		in.Restart.By = "user"
+	}
+	if x := a.again.Status.Exit; x != nil {
+		in.Restart.ExitCode = x.Code
+	}
+	return in
 }
 
 // refuse puts a refusal on record and returns it. When it cannot be recorded
@@ -137,7 +164,7 @@ type attempt struct {
 func (a *attempt) refuse(ctx context.Context, stage string, why error) error {
 	f := fault.As(why)
 	d := audit.Denied{
-		Stage: stage, Class: f.Class.Error(), Rule: f.Rule, Cause: f.Cause, Remedy: f.Remedy, Point: "run",
+		Stage: stage, Class: f.Class.Error(), Rule: f.Rule, Cause: f.Cause, Remedy: f.Remedy, Point: a.point(),
 		Name: a.req.Name, Image: audit.Image{Reference: a.req.Image, Digest: a.img.Digest}, Args: a.req.Args,
 	}
 	var lost error

@@ -177,7 +177,10 @@ func (a *entrance) decide(ctx context.Context, in policy.Input) (policy.Decision
 		return policy.Decision{}, denial(dec)
 	}
 	// What policy obliges containers to today cannot be applied to one that runs.
-	tight := tighten(a.plan, dec.Obligations())
+	tight, err := tighten(a.plan, dec.Obligations())
+	if err != nil {
+		return policy.Decision{}, err
+	}
 	tight.Process.Capabilities = a.plan.Process.Capabilities
 	if !reflect.DeepEqual(tight, a.plan) {
 		return policy.Decision{}, fault.New(fault.Denied, "policy.obligations", "container "+a.c.Name+" runs with more than policy now allows it",

@@ -12,6 +12,7 @@ import (
 	"github.com/ward-project/ward/images"
 	"github.com/ward-project/ward/internal/fault"
 	"github.com/ward-project/ward/policy"
+	"github.com/ward-project/ward/sandbox"
 	"github.com/ward-project/ward/verify"
 )
 
@@ -112,22 +113,24 @@ func (e *Engine) judge(ctx context.Context, req GateRequest, v *Verdict) (stage 
 	}
 
 	// decide
-	in, err := e.gateInput(ctx, a, remote, ev, &v.Unknowns)
+	draft, input, err := e.gateInput(ctx, a, remote, ev, &v.Unknowns)
 	if err != nil {
 		v.asked = true
 		return "decide", err
 	}
-	in.Point, in.CI, in.Unmapped, in.Unknowns = req.point(), req.CI, req.Unmapped, v.Unknowns
-	if req.K8s != nil {
-		in.K8s = *req.K8s
-	}
-	in.Run.Devices = append(in.Run.Devices, req.Devices...)
-	in.Run.SecurityOpt = append(in.Run.SecurityOpt, req.SecurityOpt...)
-	if v.Decision, err = e.decider.Decide(ctx, in); err != nil {
+	_, _, err = e.decided(ctx, a, draft, func(p sandbox.Plan) policy.Input {
+		in := input(p)
+		in.Point, in.CI, in.Unmapped, in.Unknowns = req.point(), req.CI, req.Unmapped, v.Unknowns
+		if req.K8s != nil {
+			in.K8s = *req.K8s
+		}
+		in.Run.Devices = append(in.Run.Devices, req.Devices...)
+		in.Run.SecurityOpt = append(in.Run.SecurityOpt, req.SecurityOpt...)
+		return in
+	})
+	v.Decision = a.answer
+	if err != nil {
 		return "decide", err
-	}
-	if !v.Decision.Allowed() {
-		return "decide", denial(v.Decision)
 	}
 	return "", nil
 }
@@ -155,9 +158,9 @@ func neverAsked(req Request, err error) error {
 		"pull it first (ward pull), or leave out --offline and --pull never")
 }
 
-// gateInput is the input that run would decide about, as far as it can be known
-// here. What only the image's files can tell is taken at its worst, and named.
-func (e *Engine) gateInput(ctx context.Context, a *attempt, remote bool, ev verify.Evidence, unknowns *[]string) (policy.Input, error) {
+// gateInput is the draft of a run, and the input that run would decide about,
+// as far as they can be known here. What only the image's files can tell is taken at its worst, and named.
+func (e *Engine) gateInput(ctx context.Context, a *attempt, remote bool, ev verify.Evidence, unknowns *[]string) (sandbox.Plan, func(sandbox.Plan) policy.Input, error) {
 	req, img, drafter := a.req, a.img, e
 	if remote {
 		shallow := *e
@@ -182,13 +185,15 @@ func (e *Engine) gateInput(ctx context.Context, a *attempt, remote bool, ev veri
 	id := newID()
 	draft, err := drafter.draft(ctx, req, img, id, id)
 	if err != nil {
-		return policy.Input{}, err
+		return sandbox.Plan{}, nil, err
 	}
-	in := inputFor(a.req, img, ev, draft)
-	if nothing {
-		in.Run.Args = nil
-	}
-	return in, nil
+	return draft, func(p sandbox.Plan) policy.Input {
+		in := inputFor(a.req, img, ev, p)
+		if nothing {
+			in.Run.Args = nil
+		}
+		return in
+	}, nil
 }
 
 // numeric says whether user[:group] is numbers alone.

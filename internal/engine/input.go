@@ -25,6 +25,7 @@ func inputFor(req Request, img images.Image, ev verify.Evidence, p sandbox.Plan)
 			Ref: img.Reference, Host: host, Repo: repo, Tag: tag, Checksum: img.Digest, Index: img.Index, ID: img.ID,
 			Platform: img.Platform, OS: os, Arch: arch,
 			Labels: img.Config.Labels, Env: img.Config.Env, User: img.Config.User, CreatedTime: img.Created,
+			WorkingDir: img.Config.WorkingDir, Volumes: img.Config.Volumes,
 		},
 		Evidence: rawJSON(ev),
 		Run: policy.Run{

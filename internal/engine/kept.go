@@ -26,6 +26,9 @@ const (
 type Explanation struct {
 	Answer json.RawMessage `json:"answer,omitempty"`
 	Input  json.RawMessage `json:"input,omitempty"`
+	// Obliged is what a first answer asked for: it was applied, and Answer and
+	// Input are about what came of it.
+	Obliged *policy.Obligations `json:"obliged,omitempty"`
 	// AnswerKept and InputKept stand for what is too large for a record.
 	AnswerKept *KeptBytes `json:"answer_kept,omitempty"`
 	InputKept  *KeptBytes `json:"input_kept,omitempty"`
@@ -44,6 +47,9 @@ type KeptBytes struct {
 func Explained(l Layout, d policy.Decision) (json.RawMessage, error) {
 	var x Explanation
 	var errs [2]error
+	if by := d.ObligedBy(); by.Any() {
+		x.Obliged = &by
+	}
 	if answer := rawJSON(d); len(answer) <= maxAnswer {
 		x.Answer = answer
 	} else {

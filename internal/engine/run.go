@@ -59,13 +59,13 @@ func (e *Engine) pass(ctx context.Context, a *attempt, io Stdio) (*Started, erro
 	if err != nil {
 		return nil, a.refuse(ctx, "decide", err)
 	}
-	dec, err := e.decide(ctx, a, inputFor(req, img, ev, draft))
+	draft, dec, err := e.decided(ctx, a, draft, func(p sandbox.Plan) policy.Input { return a.input(ev, p) })
 	if err != nil {
 		return nil, a.refuse(ctx, "decide", err)
 	}
 
 	// seal: one plan, one encoding, one digest.
-	slot, plan, err := e.seal(ctx, a, draft, dec)
+	slot, plan, err := e.seal(ctx, a, draft)
 	if err != nil {
 		return nil, a.refuse(ctx, "seal", err)
 	}
@@ -156,18 +156,18 @@ func (e *Engine) decide(ctx context.Context, a *attempt, in policy.Input) (polic
 	if err != nil {
 		return policy.Decision{}, err
 	}
-	a.answer = dec
+	a.answer = dec.Obliged(a.obliged)
 	if !dec.Allowed() {
 		return policy.Decision{}, denial(dec)
 	}
-	return dec, nil
+	return a.answer, nil
 }
 
 // intent is the record that lets a plan be launched.
 func intent(a *attempt, ev verify.Evidence, p sandbox.Plan, encoded []byte) audit.Intent {
 	return audit.Intent{
 		Run: p.Run, Actor: a.req.Actor, Plan: sandbox.Digest(encoded),
-		Point: "run", Container: p.Container, Name: p.Name, Image: audit.Image{Reference: p.Image.Reference, Digest: p.Image.Digest},
+		Point: a.point(), Container: p.Container, Name: p.Name, Image: audit.Image{Reference: p.Image.Reference, Digest: p.Image.Digest},
 		Evidence: rawJSON(ev), Args: p.Process.Args, EnvNames: envNames(p.Process.Env),
 		Labels: a.req.Labels, Remove: a.req.Remove, IDBase: p.IDMap.Base, Mounted: mountedImages(p),
 	}

@@ -16,7 +16,6 @@ import (
 	"github.com/ward-project/ward/images"
 	"github.com/ward-project/ward/internal/fault"
 	"github.com/ward-project/ward/internal/fsx"
-	"github.com/ward-project/ward/policy"
 	"github.com/ward-project/ward/sandbox"
 )
 
@@ -104,9 +103,9 @@ func landlocked(req Request, p sandbox.Plan) (sandbox.Plan, error) {
 	return p.Landlocked(sandbox.LandlockABI(), req.LandlockOff), nil
 }
 
-// seal turns an allowed draft into the plan: obligations applied, a place and
-// ids of its own, layers unpacked, and the floor under it.
-func (e *Engine) seal(ctx context.Context, a *attempt, draft sandbox.Plan, dec policy.Decision) (*slot, []byte, error) {
+// seal turns an allowed draft into the plan: a place and ids of its own, layers
+// unpacked, and the floor under it.
+func (e *Engine) seal(ctx context.Context, a *attempt, draft sandbox.Plan) (*slot, []byte, error) {
 	req, img := a.req, a.img
 	sig, err := stopSignal(cmp.Or(req.StopSignal, img.Config.StopSignal, "TERM"))
 	if err != nil {
@@ -131,7 +130,7 @@ func (e *Engine) seal(ctx context.Context, a *attempt, draft sandbox.Plan, dec p
 	if err != nil {
 		return nil, nil, err
 	}
-	encoded, err := e.fill(ctx, s, a, tighten(draft, dec.Obligations()))
+	encoded, err := e.fill(ctx, s, a, draft)
 	if err != nil {
 		return nil, nil, errors.Join(err, s.abandon())
 	}
@@ -296,28 +295,4 @@ func capabilities(add, drop []string) ([]string, error) {
 	}
 	maps.DeleteFunc(set, func(_ string, on bool) bool { return !on })
 	return slices.Sorted(maps.Keys(set)), nil
-}
-
-// tighten applies what the policy obliges. Nothing here can loosen: every
-// line takes the stricter of two values.
-func tighten(p sandbox.Plan, o policy.Obligations) sandbox.Plan {
-	p.Process.Capabilities = slices.DeleteFunc(slices.Clone(p.Process.Capabilities), func(c string) bool {
-		return slices.Contains(o.DropCapabilities, c)
-	})
-	if o.ReadOnlyRoot {
-		p.Root.Writable = false
-	}
-	if o.MaxMemory > 0 {
-		p.Limits.Memory = min(p.Limits.Memory, o.MaxMemory)
-		p.Limits.Swap = min(p.Limits.Swap, o.MaxMemory)
-		p.Limits.Reservation = min(p.Limits.Reservation, o.MaxMemory)
-	}
-	if o.MaxPIDs > 0 {
-		p.Limits.PIDs = min(p.Limits.PIDs, o.MaxPIDs)
-	}
-	if o.MaxCPUs > 0 {
-		p.Limits.CPUQuota = min(p.Limits.CPUQuota, quota(o.MaxCPUs, p.Limits.CPUPeriod))
-	}
-	// Without CAP_SYS_PTRACE there is more of it.
-	return p.Landlocked(p.Landlock.ABI, p.Landlock.Missing == sandbox.LandlockOff)
 }

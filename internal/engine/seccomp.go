@@ -60,11 +60,7 @@ func customFilter(req Request, caps []string) (sandbox.Seccomp, error) {
 		}
 	}
 	for _, r := range p.Rules {
-		rule := sandbox.SeccompRule{Names: r.Names, Action: string(r.Action), Errno: r.Errno}
-		for _, a := range r.Args {
-			rule.Args = append(rule.Args, sandbox.SeccompArg{Index: a.Index, Op: string(a.Op), Value: a.Value, Mask: a.Mask})
-		}
-		out.Rules = append(out.Rules, rule)
+		out.Rules = append(out.Rules, seccompRule(r))
 	}
 	out.Digest = out.CustomDigest()
 	return out, nil

@@ -56,7 +56,11 @@ func (e *Engine) Update(ctx context.Context, actor audit.Actor, name string, edi
 	}
 
 	// seal: what policy obliges to, and the floor under it.
-	now := tighten(a.plan, dec.Obligations()).Limits
+	tight, err := tighten(a.plan, dec.Obligations())
+	if err != nil {
+		return a.c, a.refuse(ctx, "seal", err)
+	}
+	now := tight.Limits
 	if err := e.floor.CheckLimits(now); err != nil {
 		return a.c, a.refuse(ctx, "seal", err)
 	}
