@@ -222,3 +222,43 @@ func TestExplainIsBounded(t *testing.T) {
 		_, _ = Explain(t.Context(), Config{}, []byte(bad)) // it must only not panic
 	}
 }
+
+// Whatever an input holds, taking things out of it neither panics nor touches
+// the input itself.
+func FuzzMoves(f *testing.F) {
+	f.Add(exampleInput)
+	f.Add(`{"point":"exec","image":{"checksum":"x"},"run":{"mounts":[{"type":"bind","target":"/x"},3],"capabilities":["CAP_X",1],"sysctls":[{}],"devices":[null],"security_opt":["seccomp=x",{}],"seccomp":{"extra":[1]},"limits":{"memory":-1,"pids":1e300,"cpus":"x"},"user":{"uid":0},"network":"host","read_only":false},"exec":{"user":{"uid":0},"stdin":true},"unmapped":[{"path":"a"}]}`)
+	f.Add(`{"run":[],"evidence":{"signers":{}},"unmapped":{"a":1}}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		dec := json.NewDecoder(strings.NewReader(text))
+		dec.UseNumber()
+		var in map[string]any
+		if dec.Decode(&in) != nil || len(text) > 1<<16 {
+			return
+		}
+		before := fmt.Sprint(in)
+		x := &explainer{in: in, moves: moves(in)}
+		if len(x.moves) > maxMoves {
+			x.moves = x.moves[:maxMoves]
+		}
+		for i, m := range x.moves {
+			for _, w := range m.ways {
+				w.apply(cloned(in))
+			}
+			if m.number != nil {
+				m.value(m.number.low).apply(cloned(in))
+			}
+			if m.grant != nil {
+				doc := cloned(in)
+				addGrants(doc, x.scoped([]int{i}, []bool{true}, "a/b"))
+			}
+			member(in, m.path)
+		}
+		for _, e := range entries(in) {
+			e.remove(cloned(in))
+		}
+		if fmt.Sprint(in) != before {
+			t.Fatal("the input is changed")
+		}
+	})
+}
