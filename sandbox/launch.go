@@ -166,8 +166,14 @@ func or(f, null *os.File) *os.File {
 
 // awaitStart reads the launcher's messages up to started.
 func (p *Running) awaitStart(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() { p.control.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
+	hurried := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { defer close(hurried); p.control.SetReadDeadline(time.Unix(1, 0)) })
+	defer func() {
+		if !stop() { // what is read later has all the time it needs
+			<-hurried
+			p.control.SetReadDeadline(time.Time{})
+		}
+	}()
 	for due := MessageReady; ; due = MessageStarted {
 		var m Message
 		err := readJSON(p.control, &m)
