@@ -133,7 +133,7 @@ func FuzzBundle(f *testing.F) {
 				t.Fatalf("we read %v, sigstore %v", c.digests, theirs)
 			}
 		}
-		if c.byKey(t.Context(), k, c.digests[0]) == nil {
+		if c.byKey != nil && c.byKey(t.Context(), k, c.digests[0]) == nil {
 			t.Fatal("a signature out of nothing")
 		}
 	})
