@@ -108,6 +108,12 @@ func attach(cmd *cobra.Command, eng *engine.Engine, name string, f attachFlags, 
 	defer at.Close()
 	// From here on a signal is the container's to answer, or ends the session.
 	ctx := context.WithoutCancel(cmd.Context())
+	if size := ourSize(); size != (sandbox.Terminal{}) {
+		// A program draws its screen anew when the size changes, and who comes back
+		// often has the size of before: Docker's client, too, sets another one first.
+		// One that could not be set is not worth a word.
+		_ = at.Resize(ctx, sandbox.Terminal{Rows: size.Rows + 1, Columns: size.Columns + 1})
+	}
 	if err := s.begin(func(size sandbox.Terminal) error { return at.Resize(ctx, size) }); err != nil {
 		return err
 	}

@@ -161,8 +161,10 @@ func TestTerminalSession(t *testing.T) {
 	if got := strings.TrimSpace(w.Must("ps", "-q", "--filter", "name=c")); got == "" {
 		t.Fatal("the container did not outlive its client")
 	}
-	one, two := sit(t, w, 20, 60, "attach", "c"), sit(t, w, 20, 60, "attach", "--detach-keys", "ctrl-a,d", "c")
+	one := sit(t, w, 20, 60, "attach", "c")
 	one.sees("now 20 60")
+	two := sit(t, w, 20, 60, "attach", "--detach-keys", "ctrl-a,d", "c")
+	two.sees("now 20 60") // drawn again for who comes with the same size
 	for w.Count(audit.ContainerAttach, "") < 2 {
 		time.Sleep(20 * time.Millisecond)
 	}
