@@ -61,7 +61,12 @@ const (
 	OCIIntent Type = "oci.intent"
 	OCIUpdate Type = "oci.update"
 
-	ImagePull   Type = "image.pull"
+	// ImageFetch says that an image is about to be fetched, and why that was
+	// allowed; ImagePull that it is here, ImagePullDenied that it is not.
+	ImageFetch      Type = "image.fetch"
+	ImagePull       Type = "image.pull"
+	ImagePullDenied Type = "image.pull_denied"
+
 	ImagePush   Type = "image.push"
 	ImageImport Type = "image.import"
 	ImageTag    Type = "image.tag"
@@ -350,6 +355,9 @@ type ImageEvent struct {
 	// KeyID is image.sign's key, Format its signature format.
 	KeyID  string `json:"key_id,omitempty"`
 	Format string `json:"format,omitempty"`
+	// Decision and Input are image.fetch's.
+	Decision json.RawMessage `json:"decision,omitempty"`
+	Input    string          `json:"input,omitempty"`
 }
 
 // VolumeEvent is the data of the volume.* records, which come before what they

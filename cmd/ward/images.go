@@ -69,14 +69,7 @@ func newPull(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "pull [OPTIONS] NAME[:TAG|@DIGEST]", Short: "Fetch an image and its signatures from a registry", Args: exactly(1, "a NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var img images.Image
-			err := a.change(cmd.Context(), audit.ImagePull, func(s *images.Store) (_ audit.ImageEvent, err error) {
-				img, err = s.Pull(cmd.Context(), args[0], images.PullOptions{Platform: platform, Progress: progressTo(cmd, quiet)})
-				if err != nil {
-					return audit.ImageEvent{}, err
-				}
-				return event(img), nil
-			})
+			img, err := a.pull(cmd.Context(), engine.PullRequest{Image: args[0], Platform: platform, Progress: progressTo(cmd, quiet)})
 			if err != nil {
 				return err
 			}
@@ -86,6 +79,16 @@ func newPull(a *app) *cobra.Command {
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "no progress")
 	cmd.Flags().StringVar(&platform, "platform", "", "`os/arch[/variant]`, if not this machine's")
 	return cmd
+}
+
+// pull fetches an image by the engine, which asks policy and keeps the record.
+func (a *app) pull(ctx context.Context, req engine.PullRequest) (img images.Image, err error) {
+	req.Actor = audit.Caller()
+	err = a.withEngine(ctx, func(eng *engine.Engine) error {
+		img, err = eng.Pull(ctx, req)
+		return err
+	})
+	return img, err
 }
 
 func newPush(a *app) *cobra.Command {

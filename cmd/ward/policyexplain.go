@@ -16,12 +16,12 @@ func newPolicyExplain(a *app) *cobra.Command {
 	var other otherPolicy
 	var format string
 	cmd := &cobra.Command{
-		Use:   "explain [OPTIONS] RUN|CONTAINER|INDEX",
+		Use:   "explain [OPTIONS] RUN|CONTAINER|IMAGE|INDEX",
 		Short: "Say why something was denied or allowed, and the least change that would pass",
-		Long: "Find the newest decision about a run, a container or a record of the audit log; name\n" +
+		Long: "Find the newest decision about a run, a container, an image or a record of the audit log; name\n" +
 			"the rules, the values they saw and what they expected; and find, by deciding again\n" +
 			"and again, the least change of the request that is allowed. It starts nothing.",
-		Args: exactly(1, "a run's id, a container's name or id, or the index of a record"), Annotations: map[string]string{"exit": gateVerb},
+		Args: exactly(1, "a run's id, a container's name or id, an image's full name, or the index of a record"), Annotations: map[string]string{"exit": gateVerb},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if format != "text" && format != "json" {
 				return usage("--format %.32q is not there: use text or json", format)

@@ -200,12 +200,8 @@ func newVerify(a *app) *cobra.Command {
 }
 
 // fetch pulls an image, on record.
-func (a *app) fetch(cmd *cobra.Command, ref string) (img images.Image, err error) {
-	err = a.change(cmd.Context(), audit.ImagePull, func(s *images.Store) (audit.ImageEvent, error) {
-		img, err = s.Pull(cmd.Context(), ref, images.PullOptions{Progress: cmd.ErrOrStderr()})
-		return event(img), err
-	})
-	return img, err
+func (a *app) fetch(cmd *cobra.Command, ref string) (images.Image, error) {
+	return a.pull(cmd.Context(), engine.PullRequest{Image: ref, Progress: cmd.ErrOrStderr()})
 }
 
 // verifierFor is the host's verifier, or one that trusts a single key for

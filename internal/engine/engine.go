@@ -125,7 +125,9 @@ type attempt struct {
 	createOnly bool
 	// byHand says that somebody starts a container, not its keeper.
 	byHand bool
-	img    images.Image
+	// pulling says that policy refused already to have the image fetched.
+	pulling bool
+	img     images.Image
 	// mounted are the verified images it mounts, by digest.
 	mounted map[string]images.Image
 	// answer is set once a policy has answered; obliged is what a first answer
@@ -137,6 +139,9 @@ type attempt struct {
 // point is what the gate is asked: a container that ran before is restarted,
 // whoever starts it.
 func (a *attempt) point() string {
+	if a.pulling {
+		return policy.PointPull
+	}
 	if a.again != nil && a.again.Status.Start > 0 {
 		return policy.PointRestart
 	}

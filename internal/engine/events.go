@@ -117,8 +117,13 @@ func (t *timeline) events(en audit.Entry) []Event {
 		}
 		return one("volume", action, d.Name, map[string]string{"driver": cmp.Or(d.Driver, "local")})
 	case "image":
-		if action == "remove" {
+		switch action {
+		case "remove":
 			action = "delete"
+		case "fetch":
+			return one("gate", "allow", d.Reference, map[string]string{"image": d.Reference})
+		case "pull_denied":
+			return one("gate", "deny", d.Image.Reference, map[string]string{"image": d.Image.Reference, "stage": d.Stage, "rule": d.Rule, "cause": d.Cause})
 		}
 		return one("image", action, cmp.Or(d.Digest, d.Reference), map[string]string{"name": d.Reference})
 	case "log":

@@ -144,6 +144,11 @@ func (e *Engine) look(ctx context.Context, a *attempt) (img images.Image, remote
 			return img, false, neverAsked(a.req, err)
 		}
 	}
+	// Run would have to fetch it, and might not be allowed to.
+	f := fetch{e: e, actor: a.req.Actor, ref: a.req.Image, why: "run"}
+	if err := f.allowed(ctx); err != nil {
+		return images.Image{}, true, err
+	}
 	img, err = e.resolver.Examine(ctx, a.req.Image, "")
 	return img, true, err
 }

@@ -20,7 +20,7 @@ func inputFor(req Request, img images.Image, ev verify.Evidence, p sandbox.Plan)
 	in := policy.Input{
 		Point: "run",
 		Now:   time.Now().UTC(),
-		Actor: policy.Actor{UID: req.Actor.UID, LoginUID: req.Actor.LoginUID, PID: req.Actor.PID, Exe: req.Actor.Exe, TTY: req.Actor.TTY},
+		Actor: actorOf(req.Actor),
 		Image: policy.Image{
 			Ref: img.Reference, Host: host, Repo: repo, Tag: tag, Checksum: img.Digest, Index: img.Index, ID: img.ID,
 			Platform: img.Platform, OS: os, Arch: arch,

@@ -59,7 +59,8 @@ func Decisions(l Layout, since, until time.Time, fn func(Recorded) error) error 
 }
 
 // FindDecision returns the newest decision about what ref names: the index of
-// a record, a run's id, a container's name or id, or the beginning of an id. A
+// a record, a run's id, a container's name or id, or the beginning of an id, or
+// an image's full name. A
 // refusal that came before policy was asked is one too, without Input. Others
 // is how many more there are.
 func FindDecision(l Layout, ref string) (found Recorded, others int, err error) {
@@ -85,22 +86,27 @@ func FindDecision(l Layout, ref string) (found Recorded, others int, err error) 
 
 func (r Recorded) named(ref string) bool {
 	begins := func(id string) bool { return len(ref) >= 4 && strings.HasPrefix(id, ref) }
-	return ref != "" && (r.Name == ref || begins(r.Run) || begins(r.Container))
+	return ref != "" && (r.Name == ref || r.Image.Reference == ref || begins(r.Run) || begins(r.Container))
 }
 
 // recorded reads the decision of one record, if it has one.
 func recorded(l Layout, e audit.Entry) (Recorded, bool) {
 	var d struct {
 		Point, Stage, Rule, Cause, Remedy, Container, Name, Input string
-		Image                                                     audit.Image
-		Args                                                      []string
-		Decision                                                  Explanation
+		// Reference is an image record's, Image another's.
+		Reference string
+		Image     audit.Image
+		Args      []string
+		Decision  Explanation
 	}
 	if json.Unmarshal(e.Data, &d) != nil {
 		return Recorded{}, false
 	}
 	if d.Point == "" {
 		d.Point = pointOf[e.Type]
+	}
+	if d.Image.Reference == "" {
+		d.Image.Reference = d.Reference
 	}
 	return Recorded{
 		Index: e.Index, Time: e.Time, Type: e.Type, Run: e.Run, Container: d.Container, Name: d.Name, Image: d.Image, Args: d.Args,
@@ -110,7 +116,7 @@ func recorded(l Layout, e audit.Entry) (Recorded, bool) {
 
 // pointOf are the points of records that do not name theirs.
 var pointOf = map[audit.Type]string{
-	audit.ContainerCreate: policy.PointRun, audit.ContainerCopy: policy.PointCp, audit.ContainerAttach: policy.PointAttach, audit.ContainerUpdate: policy.PointUpdate,
+	audit.ContainerCreate: policy.PointRun, audit.ContainerCopy: policy.PointCp, audit.ContainerAttach: policy.PointAttach, audit.ContainerUpdate: policy.PointUpdate, audit.ImageFetch: policy.PointPull,
 }
 
 // Answer is what was decided.

@@ -105,11 +105,11 @@ func (e *Engine) resolve(ctx context.Context, a *attempt) (images.Image, error) 
 		return e.resolveAgain(ctx, a.again)
 	}
 	if req.Pull == PullAlways {
-		return e.resolver.Pull(ctx, req.Image, images.PullOptions{})
+		return a.pull(ctx)
 	}
 	img, err := e.resolver.Resolve(ctx, req.Image)
 	if req.Pull != PullNever && errors.Is(err, fault.NotFound) {
-		return e.resolver.Pull(ctx, req.Image, images.PullOptions{})
+		return a.pull(ctx)
 	}
 	return img, err
 }

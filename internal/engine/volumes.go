@@ -98,7 +98,7 @@ func (e *Engine) mountsOf(ctx context.Context, spec string, req *Request, mounts
 // mountedImage finds and verifies an image that is mounted, by its digest once
 // that is known.
 func (e *Engine) mountedImage(ctx context.Context, a *attempt, m *sandbox.Mount) error {
-	other := &attempt{e: e, req: Request{Image: m.Name, Pull: a.req.Pull}}
+	other := &attempt{e: e, run: a.run, req: Request{Actor: a.req.Actor, Image: m.Name, Pull: a.req.Pull}}
 	if m.Digest != "" {
 		other.again = &Container{Name: a.req.Name, Digest: m.Digest, Reference: m.Name}
 	}
