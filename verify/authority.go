@@ -149,7 +149,7 @@ func (c claim) checkKeys(ctx context.Context, a authority, set setting, digest s
 			}
 		}
 		signer.Kind, signer.KeyID = KindKey, k.id
-		return signer, a.key.inForce(signer.SignedAt, set.now)
+		return signer, a.key.inForce(signer.SignedAt, set.clock)
 	}
 	return Signer{}, errNotTheirs
 }
@@ -157,16 +157,16 @@ func (c claim) checkKeys(ctx context.Context, a authority, set setting, digest s
 // inForce judges the keys' window at the verified time of signing, and where
 // nobody witnessed one, now: a signature without a time may be younger than
 // the day its key was given up.
-func (k *keyAuthority) inForce(at *SignedAt, now time.Time) error {
+func (k *keyAuthority) inForce(at *SignedAt, now *clock) error {
 	when, what := now, "now is "
 	if at != nil {
-		when, what = at.Time, "it was signed at "
+		when, what = newClock(at.Time), "it was signed at "
 	}
 	switch {
-	case !k.notBefore.IsZero() && when.Before(k.notBefore):
-		return miss{rankWindow, "trust.key-window", "the key that signed it counts from " + stamp(k.notBefore) + ", " + what + stamp(when)}
-	case !k.notAfter.IsZero() && when.After(k.notAfter):
-		return miss{rankWindow, "trust.key-window", "the key that signed it counted until " + stamp(k.notAfter) + ", " + what + stamp(when)}
+	case !k.notBefore.IsZero() && when.before(k.notBefore):
+		return miss{rankWindow, "trust.key-window", "the key that signed it counts from " + stamp(k.notBefore) + ", " + what + stamp(when.at)}
+	case !k.notAfter.IsZero() && when.after(k.notAfter):
+		return miss{rankWindow, "trust.key-window", "the key that signed it counted until " + stamp(k.notAfter) + ", " + what + stamp(when.at)}
 	}
 	return nil
 }

@@ -45,7 +45,7 @@ func VerifyBlob(_ context.Context, r BlobRequest) (Signer, error) {
 	if err != nil {
 		return Signer{}, err
 	}
-	set := setting{now: time.Now(), roots: &roots{files: map[string]*rootFile{}}}
+	set := setting{clock: newClock(time.Now()), roots: &roots{files: map[string]*rootFile{}}}
 	if r.TrustedRoot != nil {
 		set.roots.files[defaultRoot] = &rootFile{path: "the trusted root", raw: r.TrustedRoot}
 	}

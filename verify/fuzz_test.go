@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	intoto "github.com/in-toto/attestation/go/v1"
@@ -63,7 +64,7 @@ func FuzzTrustFile(f *testing.F) {
 			if !validPolicyName(p.name) || len(p.globs) == 0 || len(p.authorities) == 0 || p.line < 1 {
 				t.Fatalf("%+v", p)
 			}
-			signers, missed, err := p.judge(t.Context(), Subject{Reference: "a", Digests: []string{testDigest}}, setting{}, nil)
+			signers, missed, err := p.judge(t.Context(), Subject{Reference: "a", Digests: []string{testDigest}}, setting{clock: newClock(time.Now())}, nil)
 			if len(signers) != 0 || err != nil || p.refusal(Subject{Reference: "a", Digests: []string{testDigest}}, nil, missed) == nil {
 				t.Fatal("satisfied by nothing")
 			}

@@ -52,7 +52,7 @@ const maxClockLead = 10 * time.Minute
 
 // setting is what the check of a claim knows besides the claim.
 type setting struct {
-	now   time.Time
+	clock *clock
 	roots *roots
 }
 
@@ -212,6 +212,7 @@ func (c claim) checkWitnessed(a authority, s setting, m *material, digest string
 	if err != nil {
 		return Signer{}, err
 	}
+	s.clock.noteCertificates(m, entity)
 	res, err := v.Verify(entity, sgverify.NewPolicy(artifact, sgverify.WithoutIdentitiesUnsafe()))
 	if err != nil {
 		return Signer{}, diagnose(a, m, entity, err)
@@ -239,9 +240,9 @@ func (c claim) checkWitnessed(a authority, s setting, m *material, digest string
 		default:
 			continue // this machine's clock is no witness
 		}
-		if at.Time.After(s.now.Add(maxClockLead)) {
+		if s.clock.before(at.Time.Add(-maxClockLead)) {
 			return Signer{}, miss{rankTime, "trust.clock", fmt.Sprintf("it was signed at %s, which this machine's clock (%s) has not reached",
-				stamp(at.Time), stamp(s.now))}
+				stamp(at.Time), stamp(s.clock.at))}
 		}
 		if signer.SignedAt == nil || at.Time.Before(signer.SignedAt.Time) {
 			signer.SignedAt = &at

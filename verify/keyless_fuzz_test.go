@@ -36,7 +36,7 @@ func trusting(f *testing.F, a *sigstore.Authority) (setting, authority) {
 		}
 		f.Cleanup(func() { os.Unsetenv(name) })
 	}
-	set := setting{now: a.Now(), roots: &roots{files: map[string]*rootFile{defaultRoot: {raw: []byte(os.Getenv(name))}}}}
+	set := setting{clock: newClock(a.Now()), roots: &roots{files: map[string]*rootFile{defaultRoot: {raw: []byte(os.Getenv(name))}}}}
 	return set, authority{name: "a", keyless: &keylessAuthority{identities: []identity{who}}, log: &logDemand{}}
 }
 
@@ -118,7 +118,7 @@ func FuzzTrustRoot(f *testing.F) {
 		if _, err := parseTrustRoot(b); err != nil {
 			return
 		}
-		own := setting{now: set.now, roots: &roots{files: map[string]*rootFile{defaultRoot: {raw: b}}}}
+		own := setting{clock: set.clock, roots: &roots{files: map[string]*rootFile{defaultRoot: {raw: b}}}}
 		neverMore(t, c, by, own)
 	})
 }

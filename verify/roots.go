@@ -66,7 +66,11 @@ func loadRoots(dir string, policies []policy) (*roots, string, error) {
 					return nil, "", err
 				}
 				r.files[name] = f
-				fmt.Fprintf(sum, "%s\x00%d\x00", name, len(f.raw))
+				size := len(f.raw)
+				if f.raw == nil {
+					size = -1 // there is none, which is not an empty one
+				}
+				fmt.Fprintf(sum, "%s\x00%d\x00", name, size)
 				sum.Write(f.raw)
 			}
 		}

@@ -19,35 +19,59 @@ import (
 // it read. It is all or nothing: a file left out might have been the one that
 // asks for a second signature.
 func loadPolicies(dir string) ([]policy, string, error) {
+	files, sum, err := readPolicies(dir)
+	if err != nil {
+		return nil, "", err
+	}
+	all, err := files.parse()
+	return all, sum, err
+}
+
+// policyFiles are the policy files of a trust directory, as they were read.
+type policyFiles []struct {
+	path string
+	text []byte
+}
+
+// readPolicies reads the files, and returns the digest of their names and
+// contents.
+func readPolicies(dir string) (policyFiles, string, error) {
 	names, err := trustFiles(dir)
 	if err != nil {
 		return nil, "", err
 	}
 	sum := sha256.New()
+	files := make(policyFiles, len(names))
+	for i, name := range names {
+		files[i].path = filepath.Join(dir, name)
+		if files[i].text, err = readTrustFile(files[i].path); err != nil {
+			return nil, "", trustError(files[i].path, 0, reason(err))
+		}
+		fmt.Fprintf(sum, "%s\x00%d\x00", name, len(files[i].text))
+		sum.Write(files[i].text)
+	}
+	return files, "sha256:" + hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// parse returns the policies in the order of their names.
+func (files policyFiles) parse() ([]policy, error) {
 	var all []policy
 	first := map[string]string{}
-	for _, name := range names {
-		path := filepath.Join(dir, name)
-		b, err := readTrustFile(path)
+	for _, f := range files {
+		policies, err := parsePolicies(f.path, f.text)
 		if err != nil {
-			return nil, "", trustError(path, 0, reason(err))
-		}
-		fmt.Fprintf(sum, "%s\x00%d\x00", name, len(b))
-		sum.Write(b)
-		policies, err := parsePolicies(path, b)
-		if err != nil {
-			return nil, "", err
+			return nil, err
 		}
 		for _, p := range policies {
 			if other, dup := first[p.name]; dup {
-				return nil, "", trustError(p.file, p.line, fmt.Sprintf("policy %q is also defined in %s", p.name, other))
+				return nil, trustError(p.file, p.line, fmt.Sprintf("policy %q is also defined in %s", p.name, other))
 			}
 			first[p.name] = p.file
 		}
 		all = append(all, policies...)
 	}
 	slices.SortFunc(all, func(a, b policy) int { return strings.Compare(a.name, b.name) })
-	return all, "sha256:" + hex.EncodeToString(sum.Sum(nil)), nil
+	return all, nil
 }
 
 // trustFiles lists the policy files of dir in order. A name that is neither

@@ -2,8 +2,6 @@ package verify
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,8 +22,8 @@ const (
 )
 
 // Verifier checks signatures against the trust policies it was opened with. It
-// does not notice later changes of the files; open one for each decision. Safe
-// for concurrent use. The zero value trusts nothing.
+// does not notice later changes of the files; a Directory does. Safe for
+// concurrent use. The zero value trusts nothing.
 type Verifier struct {
 	policies []policy
 	roots    *roots
@@ -36,19 +34,7 @@ type Verifier struct {
 // no policies, so that everything is refused as "trust.no-policy"; a file that
 // cannot be read or understood is an error and nothing can be verified.
 func Open(trustDir string) (*Verifier, error) {
-	policies, trust, err := loadPolicies(trustDir)
-	if err != nil {
-		return nil, err
-	}
-	roots, sum, err := loadRoots(trustDir, policies)
-	if err != nil {
-		return nil, err
-	}
-	if sum != "" {
-		both := sha256.Sum256([]byte(trust + "\x00" + sum))
-		trust = "sha256:" + hex.EncodeToString(both[:])
-	}
-	return &Verifier{policies: policies, roots: roots, trust: trust}, nil
+	return NewDirectory(trustDir).current()
 }
 
 // claim is a parsed signature: what it says, and how to check that it is so.
@@ -78,6 +64,10 @@ type claim struct {
 // demand, or a refusal. It judges only the given materials, opens no socket,
 // and stops when ctx ends.
 func (v *Verifier) Verify(ctx context.Context, s Subject, materials []Material) (Evidence, error) {
+	return v.verify(ctx, s, materials, newClock(time.Now()))
+}
+
+func (v *Verifier) verify(ctx context.Context, s Subject, materials []Material, now *clock) (Evidence, error) {
 	ref, err := checkSubject(s)
 	if err != nil {
 		return Evidence{}, err
@@ -99,7 +89,7 @@ func (v *Verifier) Verify(ctx context.Context, s Subject, materials []Material) 
 		claims[i] = parse(m, s)
 	}
 	e := Evidence{reference: s.Reference, trust: v.trust}
-	set := setting{now: time.Now(), roots: v.roots}
+	set := setting{clock: now, roots: v.roots}
 	for _, p := range policies {
 		signers, missed, err := p.judge(ctx, s, set, claims)
 		if err != nil {

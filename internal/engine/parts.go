@@ -14,23 +14,14 @@ import (
 	"github.com/ward-project/ward/verify"
 )
 
-// The parts below open their files when they are asked, not before: a trust
+// The parts below read their files when they are asked, not before: a trust
 // policy that does not parse must refuse the run, on record, and not merely
-// break the command that would have recorded it. Opening anew for every
-// question also means that a key withdrawn a moment ago is withdrawn.
-
-type trustDir string
+// break the command that would have recorded it. Reading anew for every
+// question also means that a key withdrawn a moment ago is withdrawn; what they
+// keep between questions is what came of the same bytes.
 
 // TrustDir is a Verifier over the trust policies in dir.
-func TrustDir(dir string) Verifier { return trustDir(dir) }
-
-func (d trustDir) Verify(ctx context.Context, s verify.Subject, m []verify.Material) (verify.Evidence, error) {
-	v, err := verify.Open(string(d))
-	if err != nil {
-		return verify.Evidence{}, err
-	}
-	return v.Verify(ctx, s, m)
-}
+func TrustDir(dir string) Verifier { return verify.NewDirectory(dir) }
 
 type policyDir string
 
