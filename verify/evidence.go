@@ -12,6 +12,9 @@ const (
 	KindCosign = "cosign"
 	// KindBundle is a sigstore bundle v0.3 with a DSSE envelope.
 	KindBundle = "bundle"
+	// KindEnvelope is a DSSE envelope with an attestation, as Attest writes it
+	// and cosign keeps it in the layers of the .att tag.
+	KindEnvelope = "envelope"
 )
 
 // Material is one signature as it was found beside an image: bytes from a

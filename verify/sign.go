@@ -6,12 +6,9 @@ import (
 	"encoding/base64"
 	"fmt"
 
-	cbundle "github.com/sigstore/cosign/v2/pkg/cosign/bundle"
 	"github.com/sigstore/cosign/v2/pkg/oci/static"
 	"github.com/sigstore/cosign/v2/pkg/types"
-	"github.com/sigstore/sigstore/pkg/cryptoutils"
 	"github.com/sigstore/sigstore/pkg/signature"
-	"github.com/sigstore/sigstore/pkg/signature/dsse"
 	"github.com/sigstore/sigstore/pkg/signature/options"
 
 	"github.com/ward-project/ward/internal/fault"
@@ -91,31 +88,5 @@ func signBundle(ctx context.Context, s signature.SignerVerifier, digest string) 
 	if err != nil {
 		return Material{}, err
 	}
-	envelope, err := dsse.WrapSigner(s, types.IntotoPayloadType).SignMessage(bytes.NewReader(statement), options.WithContext(ctx))
-	if err != nil {
-		return Material{}, fmt.Errorf("sign %s: %w", digest, err)
-	}
-	pub, err := s.PublicKey()
-	if err != nil {
-		return Material{}, err
-	}
-	pem, err := cryptoutils.MarshalPublicKeyToPEM(pub)
-	if err != nil {
-		return Material{}, err
-	}
-	b, err := cbundle.MakeNewBundle(pub, nil, statement, envelope, pem, nil)
-	if err != nil {
-		return Material{}, fmt.Errorf("sign %s: %w", digest, err)
-	}
-	return Material{
-		Subject:   digest,
-		Kind:      KindBundle,
-		MediaType: BundleMediaType,
-		Payload:   b,
-		// The annotations cosign puts on the referrer's manifest.
-		Annotations: map[string]string{
-			"dev.sigstore.bundle.content":       "dsse-envelope",
-			"dev.sigstore.bundle.predicateType": types.CosignSignPredicateType,
-		},
-	}, nil
+	return signStatement(ctx, s, statement, digest, types.CosignSignPredicateType, KindBundle)
 }
