@@ -21,10 +21,10 @@ import (
 
 // gateFlags are the flags of ward gate.
 type gateFlags struct {
-	files        []string
-	output, pull string
-	offline      bool
-	pin, inPlace bool
+	files, outputs []string
+	pull           string
+	offline        bool
+	pin, inPlace   bool
 }
 
 // question is one image to ask about, and what answered.
@@ -59,7 +59,7 @@ func newGate(a *app) *cobra.Command {
 	}
 	fs := cmd.Flags()
 	fs.StringArrayVarP(&f.files, "file", "f", nil, "a compose `file` or Kubernetes objects; - is standard input")
-	fs.StringVarP(&f.output, "output", "o", "text", strings.Join(reports.Formats(), ", "))
+	fs.StringSliceVarP(&f.outputs, "output", "o", []string{"text"}, "`FORM[=FILE]`, any number of: "+strings.Join(reports.Formats(), ", "))
 	fs.StringVar(&f.pull, "pull", "missing", "ask a registry: missing, always or never")
 	fs.BoolVar(&f.offline, "offline", false, "open no socket: the same as --pull never")
 	fs.BoolVar(&f.pin, "pin", false, "write the file to standard output, admitted images with their digests; the report goes to standard error")
@@ -82,8 +82,8 @@ func fromEnvironment(fs *pflag.FlagSet) error {
 }
 
 func (f gateFlags) check(args []string) error {
-	if !slices.Contains(reports.Formats(), f.output) {
-		return usage("--output %.32q is not there: use %s", f.output, strings.Join(reports.Formats(), ", "))
+	if err := f.checkOutputs(); err != nil {
+		return err
 	}
 	if !slices.Contains([]engine.PullPolicy{engine.PullMissing, engine.PullAlways, engine.PullNever}, engine.PullPolicy(f.pull)) {
 		return invalid("run.pull", "--pull "+f.pull+" is not known", "use missing, always or never")
@@ -154,7 +154,7 @@ func (f gateFlags) tell(cmd *cobra.Command, files []*gateFile, answers []answer)
 		results = append(results, a.result(a.verdict))
 	}
 	r := reports.New(sandbox.Build, results)
-	if err := reports.Write(out, f.output, r); err != nil {
+	if err := f.write(out, r); err != nil {
 		return err
 	}
 	if f.pin {
