@@ -41,13 +41,16 @@ const (
 	ContainerCreate Type = "container.create"
 	ContainerRename Type = "container.rename"
 	ContainerUpdate Type = "container.update"
-	ContainerRemove Type = "container.remove"
-	ContainerCopy   Type = "container.copy"
-	ContainerCopied Type = "container.copied"
-	CopyDenied      Type = "container.copy_denied"
-	ContainerSignal Type = "container.signal"
-	ContainerStop   Type = "container.stop"
-	ContainerHealth Type = "container.health"
+	// ContainerUpdated says what came of a container.update of limits, if that
+	// was not update.denied.
+	ContainerUpdated Type = "container.updated"
+	ContainerRemove  Type = "container.remove"
+	ContainerCopy    Type = "container.copy"
+	ContainerCopied  Type = "container.copied"
+	CopyDenied       Type = "container.copy_denied"
+	ContainerSignal  Type = "container.signal"
+	ContainerStop    Type = "container.stop"
+	ContainerHealth  Type = "container.health"
 	// ContainerAttach comes before the first byte that passes between the
 	// container and a client, ContainerDetach when one has left it running.
 	ContainerAttach Type = "container.attach"
@@ -183,6 +186,8 @@ type Denied struct {
 	Exec      string `json:"exec,omitempty"`
 	Name      string `json:"name,omitempty"`
 	Image     Image  `json:"image"`
+	// Update is the number of a change of limits that was on record already.
+	Update int `json:"update,omitempty"`
 	// Decision and Input are set once a policy has answered.
 	Decision json.RawMessage `json:"decision,omitempty"`
 	Input    string          `json:"input,omitempty"`
@@ -342,6 +347,12 @@ type ContainerEvent struct {
 	// Limits are container.update's, by name: those that change, as they were
 	// and as they are to be.
 	Limits map[string][2]string `json:"limits,omitempty"`
+	// Update is the number of a change of the container's limits: what
+	// container.update and its end, container.updated or update.denied, share.
+	Update int `json:"update,omitempty"`
+	// Outcome is container.updated's: "made", or "not made" if who made it was
+	// killed before.
+	Outcome string `json:"outcome,omitempty"`
 }
 
 // ImageEvent is the data of the image.* records.

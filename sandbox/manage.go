@@ -8,8 +8,10 @@ const (
 	// lets them go on.
 	OpPause  MonitorOp = "pause"
 	OpResume MonitorOp = "resume"
-	// OpUpdate replaces the limits.
+	// OpUpdate replaces the limits. OpSettle asks which change of them was the
+	// last one made, after which those that were asked for before never are.
 	OpUpdate MonitorOp = "update"
+	OpSettle MonitorOp = "settle"
 )
 
 // Pause stops all processes of the container and returns when they are.
@@ -26,11 +28,28 @@ func (m *Monitor) Resume(ctx context.Context) error {
 	return err
 }
 
+// Change is one change of a running container's limits.
+type Change struct {
+	// Run is the start it is for: no later one takes it.
+	Run string `json:"run"`
+	// Number counts the changes of a container, from 1.
+	Number int `json:"number"`
+	// Limits are those asked for; a question about a change has none.
+	Limits *Limits `json:"limits,omitempty"`
+}
+
 // Update replaces the container's limits and returns once they have been read
 // back. If one of them does not hold, those from before do.
-func (m *Monitor) Update(ctx context.Context, l Limits) error {
-	_, err := m.ask(ctx, MonitorRequest{Op: OpUpdate, Limits: &l})
+func (m *Monitor) Update(ctx context.Context, c Change) error {
+	_, err := m.ask(ctx, MonitorRequest{Op: OpUpdate, Change: &c})
 	return err
+}
+
+// Settle reports whether the change was made. One that was not, because who
+// asked for it was killed, will not be any more.
+func (m *Monitor) Settle(ctx context.Context, c Change) (made bool, err error) {
+	r, err := m.ask(ctx, MonitorRequest{Op: OpSettle, Change: &Change{Run: c.Run, Number: c.Number}})
+	return err == nil && r.Changed == c.Number, err
 }
 
 // CheckLimits is the part of the floor that a change of limits has to pass.

@@ -53,8 +53,8 @@ type MonitorRequest struct {
 	Exec   *ExecHandover `json:"exec,omitempty"`
 	Attach *Attachment   `json:"attach,omitempty"`
 	Size   *Terminal     `json:"size,omitempty"`
-	// Limits are OpUpdate's.
-	Limits *Limits `json:"limits,omitempty"`
+	// Change is OpUpdate's and OpSettle's.
+	Change *Change `json:"change,omitempty"`
 }
 
 // MonitorReply answers a request: done, an exit or an error.
@@ -63,6 +63,8 @@ type MonitorReply struct {
 	Exit  *Exit      `json:"exit,omitempty"`
 	Place *ExecPlace `json:"place,omitempty"`
 	Execs []string   `json:"execs,omitempty"`
+	// Changed is the number of the last change of limits that was made.
+	Changed int `json:"changed,omitempty"`
 	// Denied are the calls that were refused so far.
 	Denied []DeniedSyscall `json:"denied,omitempty"`
 	Error  *fault.Error    `json:"error,omitempty"`

@@ -70,6 +70,8 @@ type Container struct {
 	Request Request `json:"request"`
 	// Updated are its limits if they were changed after a start.
 	Updated *Updated `json:"updated,omitempty"`
+	// Changed is how the last change of them ended.
+	Changed Changed `json:"changed,omitzero"`
 
 	// Status is how it was last seen; not part of the record.
 	Status sandbox.Status `json:"-"`

@@ -313,6 +313,10 @@ func (e *Engine) Remove(ctx context.Context, actor audit.Actor, c Container, opt
 
 // removeHeld deletes a container whose lock the caller holds.
 func (e *Engine) removeHeld(ctx context.Context, actor audit.Actor, c Container, opt RemoveOptions) error {
+	// Afterwards nobody could say what came of a change that was cut off.
+	if err := e.settle(ctx, c.ID); err != nil {
+		return err
+	}
 	if err := e.append(ctx, about(audit.ContainerRemove, actor, c, audit.ContainerEvent{})); err != nil {
 		return err
 	}

@@ -228,7 +228,7 @@ func (t *timeline) ofContainer(d details, action string) []Event {
 		return []Event{s.event("health_status: " + d.Health)}
 	case "remove":
 		return []Event{s.event("destroy")}
-	case "copied":
+	case "copied", "updated":
 		return nil // its beginning has the event
 	case "copy": // Docker's words
 		return []Event{s.event(map[string]string{"in": "extract-to-dir", "out": "archive-path"}[d.Direction], "path", d.Path)}

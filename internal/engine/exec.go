@@ -125,6 +125,8 @@ type entrance struct {
 	plan    sandbox.Plan
 	encoded []byte
 	answer  policy.Decision
+	// update is the number of a change of limits, once it is on record.
+	update int
 }
 
 func (a *entrance) resolve(ctx context.Context) (err error) {
@@ -270,7 +272,7 @@ func (a *entrance) refuse(ctx context.Context, stage string, why error) error {
 		t, d.Exec = audit.CopyDenied, ""
 	}
 	if a.point == policy.PointUpdate {
-		t, d.Exec = audit.UpdateDenied, ""
+		t, d.Exec, d.Update = audit.UpdateDenied, "", a.update
 	}
 	return errors.Join(f, lost, a.append(ctx, t, d))
 }

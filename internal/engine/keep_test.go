@@ -106,13 +106,13 @@ func TestKeeperDoesNotStartWhatWasStoppedMeanwhile(t *testing.T) {
 	if err := e.markStopped(c.ID); err != nil {
 		t.Fatal(err)
 	}
-	if s, err := e.reopen(c.ID, newID(), false); err == nil || fault.As(err).Rule != "container.stopped" {
+	if s, err := e.reopen(&c, newID(), false); err == nil || fault.As(err).Rule != "container.stopped" {
 		t.Errorf("its keeper starts it: %v %v", s, err)
 	}
 	if now, err := e.load(c.ID); err != nil || now.Status.Phase != sandbox.PhaseExited {
 		t.Errorf("it is %q now: %v", now.Status.Phase, err)
 	}
-	if _, err := e.reopen(c.ID, newID(), true); err != nil {
+	if _, err := e.reopen(&c, newID(), true); err != nil {
 		t.Errorf("somebody starts it by hand: %v", err)
 	}
 }

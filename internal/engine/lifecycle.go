@@ -82,7 +82,8 @@ func (e *Engine) resolveAgain(ctx context.Context, c *Container) (images.Image, 
 }
 
 // reopen takes the place of a container that is there and does not run.
-func (e *Engine) reopen(id, run string, byHand bool) (*slot, error) {
+func (e *Engine) reopen(was *Container, run string, byHand bool) (*slot, error) {
+	id := was.ID
 	dir := e.layout.container(id)
 	lock, err := fsx.TryLock(filepath.Join(dir, lockFile))
 	switch {
@@ -96,6 +97,9 @@ func (e *Engine) reopen(id, run string, byHand bool) (*slot, error) {
 	c, err := e.load(id)
 	if err == nil && c.live() {
 		err = fault.New(fault.Invalid, "container.state", "container "+c.Name+" was lost and has not been tidied up", "see how it is: ward ps -a")
+	}
+	if err == nil && c.Changed != was.Changed {
+		err = fault.New(fault.Invalid, "container.state", "the limits of container "+c.Name+" were changed while it was to be started with others", "start it again")
 	}
 	if err == nil && byHand {
 		err = e.forgetStop(id)
@@ -178,5 +182,5 @@ func (e *Engine) change(ctx context.Context, id string, edit func(all []Containe
 	if err != nil {
 		return err
 	}
-	return fsx.ReplaceFile(filepath.Join(e.layout.container(id), recordFile), b, 0o600)
+	return fsx.WriteFile(filepath.Join(e.layout.container(id), recordFile), b, 0o600)
 }

@@ -22,7 +22,8 @@ const lostCode = 255
 // lock is free has neither gate nor monitor; its processes died with the
 // monitor's PID namespace. It gets a run.lost record, its cgroup and runtime
 // directory are removed, and it is marked as ended. Ended containers that
-// were to be removed are. Reap is idempotent and safe to run concurrently.
+// were to be removed are; changes of limits that were begun come to their end.
+// Reap is idempotent and safe to run concurrently.
 func (e *Engine) Reap(ctx context.Context) error {
 	es, err := os.ReadDir(e.layout.containers())
 	if err != nil {
@@ -50,6 +51,9 @@ func (e *Engine) Sweep(ctx context.Context, c Container) error {
 }
 
 func (e *Engine) reapOne(ctx context.Context, id string) error {
+	if err := e.settle(ctx, id); err != nil {
+		return err
+	}
 	dir := e.layout.container(id)
 	c, err := e.load(id)
 	ended := err == nil && c.Status.Phase == sandbox.PhaseExited

@@ -115,7 +115,7 @@ func (e *Engine) seal(ctx context.Context, a *attempt, draft sandbox.Plan) (*slo
 	// nobody removes them.
 	var s *slot
 	if a.again != nil {
-		s, err = e.reopen(a.again.ID, a.run, a.byHand)
+		s, err = e.reopen(a.again, a.run, a.byHand)
 	} else {
 		req.Name = draft.Name
 		if req.Health, err = e.lookedAfter(req, img); err != nil {

@@ -3,13 +3,14 @@ package engine
 import (
 	"cmp"
 	"context"
-
+	"errors"
 	"fmt"
 	"runtime"
 	"strconv"
 
 	"github.com/ward-project/ward/audit"
 	"github.com/ward-project/ward/internal/fault"
+	"github.com/ward-project/ward/internal/fsx"
 	"github.com/ward-project/ward/policy"
 	"github.com/ward-project/ward/sandbox"
 )
@@ -17,15 +18,17 @@ import (
 // Update changes a container's limits, for as long as it runs and for its next
 // starts. It passes the gate: image and evidence are judged as they are now,
 // and policy decides about the container as it would be. The change is on
-// record before it is made.
+// record before it is made, and so is what came of it; killed half-way, the
+// next command brings kernel, record and log together.
 func (e *Engine) Update(ctx context.Context, actor audit.Actor, name string, edit func(*Resources) error) (Container, error) {
 	a := &entrance{e: e, point: policy.PointUpdate, actor: actor, asked: name, id: newID()}
 
 	// resolve: the container, the image it was made from, the limits it has.
-	err := a.resolveAny(ctx)
+	hold, err := a.resolveAny(ctx)
 	if err != nil {
 		return a.c, a.refuse(ctx, "resolve", err)
 	}
+	defer hold.Unlock()
 
 	// verify: who vouches for that image today?
 	ev, err := a.verify(ctx)
@@ -65,29 +68,14 @@ func (e *Engine) Update(ctx context.Context, actor audit.Actor, name string, edi
 		return a.c, a.refuse(ctx, "seal", err)
 	}
 
-	// record: on disk before anything is changed.
+	// record, launch: on disk before anything is changed, and what comes of it
+	// after.
 	why, err := e.explained(dec)
 	if err != nil {
 		return a.c, a.refuse(ctx, "record", err)
 	}
-	err = e.append(ctx, about(audit.ContainerUpdate, actor, a.c, audit.ContainerEvent{
-		Decision: why, Input: dec.InputDigest(), Limits: changed(old, now)}))
-	if err != nil {
-		return a.c, a.refuse(ctx, "record", err)
-	}
-
-	// launch: the monitor writes the limits and reads them back.
-	if a.c.Running() {
-		err := e.withMonitor(a.c, func(m *sandbox.Monitor) error { return m.Update(ctx, now) })
-		if err != nil {
-			return a.c, a.refuse(ctx, "launch", err)
-		}
-	}
-	return a.c, e.change(ctx, a.c.ID, func(_ []Container, c *Container) error {
-		c.Request.Resources = asked.Resources
-		c.Updated = &Updated{Run: a.c.Status.Run, Limits: now}
-		return nil
-	})
+	p := pendingChange{sandbox.Change{Run: a.c.Status.Run, Number: a.c.Changed.Number + 1, Limits: &now}, asked.Resources, changed(old, now)}
+	return a.c, a.make(ctx, p, audit.ContainerEvent{Decision: why, Input: dec.InputDigest(), Limits: p.Differs})
 }
 
 // Updated are the limits a container was given after a start.
@@ -105,15 +93,26 @@ func (c Container) Limits(p sandbox.Plan) sandbox.Limits {
 	return p.Limits
 }
 
-// resolveAny finds the container, running or not.
-func (a *entrance) resolveAny(ctx context.Context) (err error) {
+// resolveAny finds the container, running or not, and takes the lock of those
+// who change its limits.
+func (a *entrance) resolveAny(ctx context.Context) (hold *fsx.Lock, err error) {
 	if a.c, err = a.e.Find(ctx, a.asked); err != nil {
-		return err
+		return nil, err
 	}
+	if hold, err = a.e.holdChange(ctx, &a.c); err != nil {
+		return nil, err
+	}
+	if err = a.resolveHeld(ctx); err != nil {
+		return nil, errors.Join(err, hold.Unlock())
+	}
+	return hold, nil
+}
+
+func (a *entrance) resolveHeld(ctx context.Context) (err error) {
 	if a.plan, a.encoded, err = a.e.Plan(a.c); err != nil {
 		return err
 	}
-	if a.c.Status.Phase == sandbox.PhaseStarting || a.c.Running() && a.plan.Run != a.c.Status.Run {
+	if a.c.live() && !a.c.Running() || a.c.Running() && a.plan.Run != a.c.Status.Run {
 		return fault.New(fault.Invalid, "container.state", "container "+a.c.Name+" is being started anew", "try again")
 	}
 	a.plan.Limits = a.c.Limits(a.plan)

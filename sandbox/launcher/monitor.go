@@ -49,6 +49,9 @@ type monitor struct {
 	// paused, and the status that says so.
 	mu     sync.Mutex
 	status sandbox.Status
+	// changed is the number of the last change of limits that was made, settled
+	// that up to which no more are.
+	changed, settled int
 }
 
 // Monitor is the main function of ward-launch as the launcher executes it over

@@ -124,7 +124,9 @@ func (s *server) serve(conn *net.UnixConn) {
 		case sandbox.OpResume:
 			reply = done(s.m.resume())
 		case sandbox.OpUpdate:
-			reply = done(s.m.update(req.Limits))
+			reply = done(s.m.update(req.Change))
+		case sandbox.OpSettle:
+			reply = s.m.settle(req.Change)
 		case sandbox.OpWait:
 			if !s.ended(conn) {
 				return

@@ -14,10 +14,11 @@ import (
 // update replaces the limits of the running container and reads back what the
 // kernel made of them. When one does not hold, the old ones are put back: a
 // container never runs on with half of a change.
-func (m *monitor) update(l *sandbox.Limits) error {
-	if l == nil {
+func (m *monitor) update(c *sandbox.Change) error {
+	if c == nil || c.Limits == nil {
 		return fault.New(fault.Invalid, "monitor.update", "no limits", "")
 	}
+	l := c.Limits
 	if err := sandbox.DefaultFloor().CheckLimits(*l); err != nil {
 		return err
 	}
@@ -26,17 +27,35 @@ func (m *monitor) update(l *sandbox.Limits) error {
 	if err := m.alive(); err != nil {
 		return err
 	}
+	if c.Run != m.Run || c.Number <= m.settled {
+		return fault.New(fault.Invalid, "container.state", "the change is one of an earlier run, or was given up", "try again")
+	}
 	if err := unchangeable(m.Limits, *l); err != nil {
 		return err
 	}
+	m.settled = c.Number
 	err := m.setLimits(*l)
 	if err == nil {
-		m.Limits = *l
+		m.Limits, m.changed = *l, c.Number
 		m.pace.set(*l)
 		return nil
 	}
 	err = fault.Wrap(fault.Unavailable, "launch.limits", fmt.Errorf("change the limits: %w", err), "ask for limits that this kernel has and the container fits in")
 	return errors.Join(err, m.setLimits(m.Limits))
+}
+
+// settle says which change of the limits was made last. Whoever asks has taken
+// the place of one who was killed while asking for this change: should that
+// request still be on its way, it comes too late from here on, or what is
+// written down because of this answer would be wrong.
+func (m *monitor) settle(c *sandbox.Change) sandbox.MonitorReply {
+	if c == nil || c.Run != m.Run {
+		return sandbox.MonitorReply{Error: fault.New(fault.Invalid, "container.state", "the change is one of an earlier run", "")}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.settled = max(m.settled, c.Number)
+	return sandbox.MonitorReply{OK: true, Changed: m.changed}
 }
 
 // unchangeable refuses to change what only a start can set, and to take away

@@ -31,7 +31,7 @@ var lives = []string{
 	`ward run -d --name NAME IMAGE sleep 60; ward exec NAME sh -c "echo MARK; sleep 0.02" && ack exec.exit; ward exec -d NAME sleep 60 && ack exec.start; ward rm -f NAME`,
 	`ward run -d --name NAME IMAGE sleep 60; script -qec "ward exec -it NAME sh -c 'echo MARK; sleep 0.05'" /dev/null </dev/null; ward rm -f NAME`,
 	`ward run -d --name NAME --tmpfs /w IMAGE sleep 60; ward cp rootfs.tar NAME:/w && ack container.copy; ward cp NAME:/w/rootfs.tar NAME.tar && ack container.copy; ward rm -f NAME; rm -f NAME.tar`,
-	`ward run -d --name NAME --memory 64m IMAGE sleep 60; ward update --memory 48m --memory-swap 48m NAME && ack container.update; ward pause NAME; ward unpause NAME; ward rm -f NAME`,
+	`ward run -d --name NAME --memory 64m IMAGE sleep 60; ward update --memory 48m --memory-swap 48m NAME && ack container.updated; ward pause NAME; ward unpause NAME; ward rm -f NAME`,
 
 	// Of callers of ward-oci; the shell is one.
 	`ward-oci create -b SLEEP ID </dev/null >ID.out 2>&1 && ack oci.intent; ward-oci start ID && ack run.start; ward-oci exec ID sh -c "echo MARK"; ward-oci kill ID KILL; ward-oci delete --force ID`,
@@ -138,6 +138,7 @@ func restored(t *testing.T, w *lab.Ward) {
 	}
 	deleted(t, w)
 	settled(t, w, "")
+	changesEnded(t, w)
 }
 
 // TestCrowd starts and removes two hundred containers from sixteen processes
