@@ -34,6 +34,8 @@ const (
 
 	// GateDecision is the answer of ward gate about one image: a Verdict.
 	GateDecision Type = "gate.decision"
+	// GateSummary says that a signed summary of an allow was made: a Summary.
+	GateSummary Type = "gate.summary"
 
 	// UpdateDenied says that a container's limits were not changed.
 	UpdateDenied Type = "update.denied"

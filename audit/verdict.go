@@ -25,6 +25,22 @@ type Verdict struct {
 	Input    string          `json:"input,omitempty"`
 }
 
+// Summary is the data of gate.summary: a verification summary that was signed
+// about an image that was allowed.
+type Summary struct {
+	Image Image `json:"image"`
+	// Verifier is who it says verified, Format its form.
+	Verifier string `json:"verifier"`
+	Format   string `json:"format"`
+	// Revision is the policy's; Input that of the decision (and of its
+	// gate.decision), Payload the digest of what was signed, with its signature.
+	Revision string `json:"revision"`
+	Input    string `json:"input"`
+	Payload  string `json:"payload"`
+	// Uploaded says that it was to be sent to the image's registry, too.
+	Uploaded bool `json:"uploaded,omitempty"`
+}
+
 // fit makes a verdict that is not an allow small enough, as Denied's does.
 func (d Verdict) fit() Verdict {
 	d.Cause, d.Remedy = clip(d.Cause, keptText), clip(d.Remedy, keptText)

@@ -25,6 +25,7 @@ type gateFlags struct {
 	pull           string
 	offline        bool
 	pin, inPlace   bool
+	vsa            vsaFlags
 }
 
 // question is one image to ask about, and what answered.
@@ -64,6 +65,7 @@ func newGate(a *app) *cobra.Command {
 	fs.BoolVar(&f.offline, "offline", false, "open no socket: the same as --pull never")
 	fs.BoolVar(&f.pin, "pin", false, "write the file to standard output, admitted images with their digests; the report goes to standard error")
 	fs.BoolVar(&f.inPlace, "in-place", false, "with --pin: write the files themselves")
+	f.vsa.register(cmd)
 	return cmd
 }
 
@@ -93,6 +95,9 @@ func (f gateFlags) check(args []string) error {
 	}
 	if len(args) == 0 && len(f.files) == 0 {
 		return usage("ward gate needs an IMAGE or a file (-f)")
+	}
+	if err := f.vsa.check(f); err != nil {
+		return err
 	}
 	if f.inPlace && (!f.pin || len(f.files) == 0 || slices.Contains(f.files, "-")) {
 		return usage("--in-place goes with --pin and files")
@@ -134,7 +139,18 @@ func (a *app) gate(cmd *cobra.Command, f gateFlags, args []string) error {
 		}
 		answers = append(answers, answer{q, v})
 	}
-	return f.tell(cmd, files, answers)
+	told := f.tell(cmd, files, answers)
+	if !f.vsa.wanted() {
+		return told
+	}
+	var code exitCode
+	err = a.summarize(cmd, f.vsa, answers, log)
+	if err != nil && errors.As(told, &code) {
+		// What was answered decides; that it could not be attested is said.
+		report(cmd.ErrOrStderr(), cmd, err)
+		return told
+	}
+	return errors.Join(told, err)
 }
 
 // answer is a question with what was answered.

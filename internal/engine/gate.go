@@ -65,6 +65,8 @@ type Verdict struct {
 	// Image is what the name was resolved to, as far as that got.
 	Image    images.Image
 	Evidence verify.Evidence
+	// Material is all that was looked at for the evidence.
+	Material []verify.Material
 	Decision policy.Decision
 	// Stage is the verb that refused, Refusal its reason; nil if allowed.
 	Stage   string
@@ -103,11 +105,11 @@ func (e *Engine) judge(ctx context.Context, req GateRequest, v *Verdict) (stage 
 	a.img, v.Image = img, img
 
 	// verify
-	ev, err := e.verify(ctx, img)
+	ev, material, err := e.verified(ctx, img)
 	if err != nil {
 		return "verify", err
 	}
-	v.Evidence = ev
+	v.Evidence, v.Material = ev, material
 	if err := e.completeMounts(ctx, a); err != nil {
 		return "verify", err
 	}

@@ -116,18 +116,24 @@ func (e *Engine) resolve(ctx context.Context, a *attempt) (images.Image, error) 
 
 // verify gathers what hangs on the digest and has it judged.
 func (e *Engine) verify(ctx context.Context, img images.Image) (verify.Evidence, error) {
+	ev, _, err := e.verified(ctx, img)
+	return ev, err
+}
+
+// verified is verify, and what was judged.
+func (e *Engine) verified(ctx context.Context, img images.Image) (verify.Evidence, []verify.Material, error) {
 	subject, material, err := Gather(ctx, e.resolver, img)
 	if err != nil {
-		return verify.Evidence{}, err
+		return verify.Evidence{}, nil, err
 	}
 	ev, err := e.verifier.Verify(ctx, subject, material)
 	if err != nil {
-		return verify.Evidence{}, err
+		return verify.Evidence{}, nil, err
 	}
 	if !ev.Verified() {
-		return verify.Evidence{}, fault.New(fault.Unverified, "trust.unverified", "image "+img.Digest+" is not verified", "")
+		return verify.Evidence{}, nil, fault.New(fault.Unverified, "trust.unverified", "image "+img.Digest+" is not verified", "")
 	}
-	return ev, nil
+	return ev, material, nil
 }
 
 // Gather collects the signatures on an image: on its manifest, and on the

@@ -11,7 +11,7 @@ const module = "github.com/ward-project/ward"
 // everything is what the front doors may import: all but the launcher.
 var everything = []string{
 	"images", "images/registry", "verify", "policy", "sandbox", "sandbox/profile", "audit", "audit/receipt",
-	"internal/engine", "internal/engine/oci", "internal/api", "internal/ci/manifest", "internal/ci/report", "internal/network", "internal/volume", "internal/early", "internal/fault", "internal/fsx",
+	"internal/engine", "internal/engine/oci", "internal/api", "internal/ci/manifest", "internal/ci/report", "internal/ci/vsa", "internal/network", "internal/volume", "internal/early", "internal/fault", "internal/fsx",
 }
 
 // mayImport says which of our packages a package may import, tests excluded.
