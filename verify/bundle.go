@@ -12,6 +12,7 @@ import (
 	"github.com/sigstore/cosign/v2/pkg/cosign"
 	"github.com/sigstore/cosign/v2/pkg/types"
 	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
+	protodsse "github.com/sigstore/protobuf-specs/gen/pb-go/dsse"
 	sgbundle "github.com/sigstore/sigstore-go/pkg/bundle"
 	"github.com/sigstore/sigstore-go/pkg/root"
 	sgverify "github.com/sigstore/sigstore-go/pkg/verify"
@@ -19,6 +20,12 @@ import (
 
 // BundleMediaType is the only bundle version that is read or written.
 const BundleMediaType = "application/vnd.dev.sigstore.bundle.v0.3+json"
+
+// signPredicate is the predicate type of a signature.
+const signPredicate = types.CosignSignPredicateType
+
+// bundlePredicateKey is where cosign repeats a bundle's predicate type.
+const bundlePredicateKey = "dev.sigstore.bundle.predicateType"
 
 // maxSubjects bounds the subjects of a statement; cosign writes one.
 const maxSubjects = 64
@@ -38,28 +45,38 @@ func parseBundle(m Material) (claim, error) {
 	if _, err := strictJSON(m.Payload); err != nil {
 		return claim{}, fmt.Errorf("bundle: %w", err)
 	}
-	b := new(sgbundle.Bundle)
-	if err := b.UnmarshalJSON(m.Payload); err != nil {
+	b, envelope, err := openBundle(m.Payload)
+	if err != nil {
 		return claim{}, fmt.Errorf("bundle: %w", err)
 	}
-	if b.MediaType != BundleMediaType {
-		return claim{}, fmt.Errorf("bundle: mediaType %q is not %q", b.MediaType, BundleMediaType)
-	}
-	dsse, ok := b.Content.(*protobundle.Bundle_DsseEnvelope)
-	if !ok || dsse.DsseEnvelope == nil {
-		return claim{}, errors.New("bundle: holds no DSSE envelope")
-	}
-	if n := len(dsse.DsseEnvelope.GetSignatures()); n != 1 {
-		return claim{}, fmt.Errorf("bundle: %d signatures where exactly one is allowed", n)
-	}
-	if t := dsse.DsseEnvelope.GetPayloadType(); t != types.IntotoPayloadType {
-		return claim{}, fmt.Errorf("bundle: payload type %q is not %q", t, types.IntotoPayloadType)
-	}
-	digests, err := statementDigests(dsse.DsseEnvelope.GetPayload())
+	digests, err := statementDigests(envelope.GetPayload())
 	if err != nil {
 		return claim{}, fmt.Errorf("bundle: %w", err)
 	}
 	return bundleClaim(b, digests), nil
+}
+
+// openBundle reads a bundle that holds a statement under one signature. The
+// caller has seen to equal keys.
+func openBundle(payload []byte) (*sgbundle.Bundle, *protodsse.Envelope, error) {
+	b := new(sgbundle.Bundle)
+	if err := b.UnmarshalJSON(payload); err != nil {
+		return nil, nil, err
+	}
+	if b.MediaType != BundleMediaType {
+		return nil, nil, fmt.Errorf("mediaType %q is not %q", b.MediaType, BundleMediaType)
+	}
+	content, ok := b.Content.(*protobundle.Bundle_DsseEnvelope)
+	if !ok || content.DsseEnvelope == nil {
+		return nil, nil, errors.New("holds no DSSE envelope")
+	}
+	if n := len(content.DsseEnvelope.GetSignatures()); n != 1 {
+		return nil, nil, fmt.Errorf("%d signatures where exactly one is allowed", n)
+	}
+	if t := content.DsseEnvelope.GetPayloadType(); t != types.IntotoPayloadType {
+		return nil, nil, fmt.Errorf("payload type %q is not %q", t, types.IntotoPayloadType)
+	}
+	return b, content.DsseEnvelope, nil
 }
 
 // bundleClaim is what a bundle claims about digests.

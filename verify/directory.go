@@ -33,6 +33,7 @@ type Directory struct {
 	verifier          *Verifier
 	policies, rootSum string
 	kept              map[question]keptEvidence
+	bytes             int // of the statements in kept
 }
 
 // question is the digest of all that an answer depends on besides the clock.
@@ -44,9 +45,12 @@ type keptEvidence struct {
 	from, until time.Time
 }
 
-// maxKept bounds the answers that are kept. When there are more all of them
+// maxKept bounds the answers that are kept, maxKeptBytes the statements in them. When there are more all of them
 // are forgotten, so that many images cost time and no memory.
-const maxKept = 4096
+const (
+	maxKept      = 4096
+	maxKeptBytes = 64 << 20
+)
 
 // NewDirectory reads nothing yet.
 func NewDirectory(dir string) *Directory { return &Directory{dir: dir, now: time.Now} }
@@ -72,9 +76,14 @@ func (d *Directory) Verify(ctx context.Context, s Subject, materials []Material)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.kept == nil || len(d.kept) >= maxKept {
-		d.kept = map[question]keptEvidence{}
+	size := e.predicateBytes()
+	if size > maxKeptBytes {
+		return e, nil
 	}
+	if d.kept == nil || len(d.kept) >= maxKept || d.bytes+size > maxKeptBytes {
+		d.kept, d.bytes = map[question]keptEvidence{}, 0
+	}
+	d.bytes += size
 	d.kept[q] = keptEvidence{e, now.at, now.until}
 	return e, nil
 }
@@ -106,7 +115,7 @@ func (d *Directory) current() (*Verifier, error) {
 		trust = "sha256:" + hex.EncodeToString(both[:])
 	}
 	d.verifier, d.policies, d.rootSum = &Verifier{policies: policies, roots: roots, trust: trust}, sum, rootSum
-	d.kept = nil // no answer of another generation is asked for again
+	d.kept, d.bytes = nil, 0 // no answer of another generation is asked for again
 	return d.verifier, nil
 }
 
@@ -119,6 +128,13 @@ func asked(trust string, s Subject, materials []Material) question {
 	addNumber(h, len(s.Digests))
 	for _, d := range s.Digests {
 		addText(h, d)
+	}
+	addNumber(h, len(s.Omitted))
+	for _, o := range s.Omitted {
+		addText(h, o.PredicateType)
+		addText(h, o.Digest)
+		addNumber(h, int(o.Size))
+		addText(h, o.Reason)
 	}
 	addNumber(h, len(materials))
 	for _, m := range materials {

@@ -17,13 +17,13 @@ const (
 	KindEnvelope = "envelope"
 )
 
-// Material is one signature as it was found beside an image: bytes from a
-// registry, believed only where a signature in them says so.
+// Material is one signature or attestation as it was found beside an image:
+// bytes from a registry, believed only where a signature in them says so.
 type Material struct {
 	// Subject is the digest it was filed under ("sha256:…"). It is a hint of
 	// the registry's; the signed bytes decide.
 	Subject string
-	// Kind is KindCosign or KindBundle; anything else is refused.
+	// Kind is KindCosign, KindBundle or KindEnvelope; anything else is refused.
 	Kind string
 	// MediaType is the layer's media type and must be the kind's own.
 	MediaType string
@@ -40,6 +40,8 @@ type Subject struct {
 	// Digests are the digests that count as the image: its manifest first,
 	// then the index it was chosen from, if any.
 	Digests []string
+	// Omitted are attestations that are there and were too large to keep.
+	Omitted []OmittedAttestation
 }
 
 // Signer says who vouched for the image, and where that was found.
@@ -52,7 +54,7 @@ type Signer struct {
 	// KeyID is "sha256:" and the hash of the public key's DER form (SPKI): the
 	// trusted key's, or that of the certificate.
 	KeyID string `json:"key_id"`
-	// Format is KindCosign or KindBundle.
+	// Format is KindCosign or KindBundle; KindEnvelope or KindBundle for attestations.
 	Format string `json:"format"`
 	// Digest is the one that was signed: the manifest's or its index's.
 	Digest string `json:"digest"`
@@ -86,6 +88,10 @@ type Evidence struct {
 	policies  []string
 	signers   []Signer
 	trust     string
+
+	attestations []Attestation
+	omitted      []OmittedAttestation
+	refused      []RefusedAttestation
 }
 
 // Verified says whether the evidence proves anything.
@@ -103,6 +109,31 @@ func (e Evidence) Policies() []string { return slices.Clone(e.policies) }
 // Signers are the authorities that vouched for the image, in policy order.
 func (e Evidence) Signers() []Signer { return slices.Clone(e.signers) }
 
+// Attestations are what is stated about the image by whom a policy believes.
+func (e Evidence) Attestations() []Attestation { return slices.Clone(e.attestations) }
+
+// Predicates are the attestations' predicates by their digests, for policy:
+// JSON of evidence holds digest and size alone.
+func (e Evidence) Predicates() map[string]json.RawMessage {
+	if len(e.attestations) == 0 {
+		return nil
+	}
+	m := make(map[string]json.RawMessage, len(e.attestations))
+	for _, a := range e.attestations {
+		m[a.PredicateDigest] = a.said.predicate
+	}
+	return m
+}
+
+// predicateBytes is what the statements take in memory.
+func (e Evidence) predicateBytes() int {
+	n := 0
+	for _, a := range e.attestations {
+		n += 3 * len(a.said.text) // the text, and the envelope in base64
+	}
+	return n
+}
+
 // MarshalJSON writes the evidence for records and policy input. It is one-way:
 // nothing turns JSON back into evidence.
 func (e Evidence) MarshalJSON() ([]byte, error) {
@@ -114,7 +145,12 @@ func (e Evidence) MarshalJSON() ([]byte, error) {
 		Signers   []Signer `json:"signers"`
 		// Trust is the digest of the trust directory's content at the time.
 		Trust string `json:"trust"`
-	}{e.Verified(), e.reference, e.digest, notNil(e.policies), notNil(e.signers), e.trust})
+		// The lists are never null: a rule may count on them.
+		Attestations []Attestation        `json:"attestations"`
+		Count        int                  `json:"attestations_refused"`
+		Refused      []RefusedAttestation `json:"refused"`
+		Omitted      []OmittedAttestation `json:"omitted"`
+	}{e.Verified(), e.reference, e.digest, notNil(e.policies), notNil(e.signers), e.trust, notNil(e.attestations), len(e.refused), notNil(e.refused), notNil(e.omitted)})
 }
 
 // UnmarshalJSON always fails: a record of evidence is not evidence. Without it

@@ -65,7 +65,7 @@ func FuzzTrustFile(f *testing.F) {
 				t.Fatalf("%+v", p)
 			}
 			signers, missed, err := p.judge(t.Context(), Subject{Reference: "a", Digests: []string{testDigest}}, setting{clock: newClock(time.Now())}, nil)
-			if len(signers) != 0 || err != nil || p.refusal(Subject{Reference: "a", Digests: []string{testDigest}}, nil, missed) == nil {
+			if len(signers) != 0 || err != nil || p.refusal(Subject{Reference: "a", Digests: []string{testDigest}}, nil, missed, 0) == nil {
 				t.Fatal("satisfied by nothing")
 			}
 		}

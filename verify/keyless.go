@@ -177,8 +177,11 @@ func (s setting) certifiers(k *keylessAuthority, m *material) error {
 }
 
 // options are what sigstore-go is told to demand.
-func (a authority) options() []sgverify.VerifierOption {
-	opts := []sgverify.VerifierOption{sgverify.WithoutStatementPredicate()}
+func (a authority) options(stated bool) []sgverify.VerifierOption {
+	var opts []sgverify.VerifierOption
+	if !stated { // an attestation hands out none
+		opts = append(opts, sgverify.WithoutStatementPredicate())
+	}
 	if a.keyless != nil && !a.keyless.ignoreSCT {
 		opts = append(opts, sgverify.WithSignedCertificateTimestamps(1))
 	}
@@ -204,7 +207,10 @@ func (c claim) checkWitnessed(a authority, s setting, m *material, digest string
 	if err != nil {
 		return Signer{}, miss{rankMalformed, "trust.malformed", err.Error()}
 	}
-	v, err := sgverify.NewVerifier(m, a.options()...)
+	if c.stamped != nil {
+		m = m.stampedOver(c.stamped)
+	}
+	v, err := sgverify.NewVerifier(m, a.options(c.said != nil)...)
 	if err != nil {
 		return Signer{}, err
 	}

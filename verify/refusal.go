@@ -41,7 +41,7 @@ func (m *misses) note(err error) {
 
 // refusal picks the most telling reason: a trusted key that signed something
 // else says more than a stranger's signature, and that more than noise.
-func (p policy) refusal(s Subject, claims []claim, missed misses) error {
+func (p policy) refusal(s Subject, claims []claim, missed misses, stated int) error {
 	var attestations, malformed, certified int
 	var bad error
 	for _, c := range claims {
@@ -62,7 +62,7 @@ func (p policy) refusal(s Subject, claims []claim, missed misses) error {
 	switch {
 	case len(accepted) == 0:
 		return refuse("trust.denied", fmt.Sprintf(" is refused by trust policy %q%s", p.name, denials), "change "+p.file)
-	case len(claims) == 0:
+	case len(claims) == 0 && stated == 0:
 		return refuse("trust.unsigned", fmt.Sprintf(" is not signed (trust policy %q)", p.name), remedy)
 	case attestations == len(claims):
 		return refuse("trust.unsigned", fmt.Sprintf(" carries attestations but no signature (trust policy %q)", p.name), remedy)

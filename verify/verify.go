@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -58,6 +59,15 @@ type claim struct {
 	artifact func(digest string) (sgverify.ArtifactPolicyOption, error)
 	// bad is why the material could not be parsed.
 	bad error
+
+	// The rest is an attestation's: what it states, the digest it is filed
+	// under, the type it is said to have, and what timestamps are about if not
+	// the signature.
+	said    *statement
+	dsse    *envelope
+	filed   string
+	hint    string
+	stamped []byte
 }
 
 // Verify returns evidence that the image is vouched for as the policies
@@ -79,6 +89,7 @@ func (v *Verifier) verify(ctx context.Context, s Subject, materials []Material, 
 	if len(policies) == 0 {
 		return Evidence{}, noPolicy(ref, s)
 	}
+	materials, st := sortOut(s, materials)
 	if len(materials) > maxMaterials {
 		return Evidence{}, fault.New(fault.Unverified, "trust.too-many",
 			fmt.Sprintf("%s carries %d signatures, at most %d are looked at", label(s), len(materials), maxMaterials),
@@ -86,7 +97,9 @@ func (v *Verifier) verify(ctx context.Context, s Subject, materials []Material, 
 	}
 	claims := make([]claim, len(materials))
 	for i, m := range materials {
-		claims[i] = parse(m, s)
+		if claims[i] = parse(m, s); errors.Is(claims[i].bad, errNotSignature) {
+			st.add(m) // whatever it was filed as
+		}
 	}
 	e := Evidence{reference: s.Reference, trust: v.trust}
 	set := setting{clock: now, roots: v.roots}
@@ -96,13 +109,34 @@ func (v *Verifier) verify(ctx context.Context, s Subject, materials []Material, 
 			return Evidence{}, err
 		}
 		if len(signers) == 0 {
-			return Evidence{}, p.refusal(s, claims, missed)
+			return Evidence{}, p.refusal(s, claims, missed, len(st.materials)+len(st.omitted))
 		}
 		e.policies = append(e.policies, p.name)
 		e.signers = append(e.signers, signers...)
 	}
+	if err := e.attest(ctx, s, set, policies, st); err != nil {
+		return Evidence{}, err
+	}
 	e.digest = s.Digests[0]
 	return e, nil
+}
+
+// attest adds what is stated about the image. It is not asked for, so that
+// nothing here is a refusal but what stops everything.
+func (e *Evidence) attest(ctx context.Context, s Subject, set setting, policies []policy, st *stated) error {
+	e.omitted = st.omitted
+	if len(st.materials) == 0 {
+		return nil
+	}
+	g := newGathered()
+	for _, p := range policies {
+		var missed misses
+		if err := p.attest(ctx, s, set, st.parse(), &missed, g); err != nil {
+			return err
+		}
+	}
+	e.attestations, e.refused = g.sorted(), g.refused(st.parse())
+	return nil
 }
 
 // checkSubject refuses a question that makes no sense.

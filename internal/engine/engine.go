@@ -26,6 +26,8 @@ type Resolver interface {
 	Examine(ctx context.Context, ref, platform string) (images.Image, error)
 	// Attachments are the signatures kept beside the image with this digest.
 	Attachments(ctx context.Context, digest string) ([]images.Attachment, error)
+	// Attestations are what is stated about it, kept there too.
+	Attestations(ctx context.Context, digest string) ([]images.Attestation, error)
 }
 
 // Rootfs gives a resolved image's files.

@@ -136,8 +136,8 @@ func (e *Engine) verified(ctx context.Context, img images.Image) (verify.Evidenc
 	return ev, material, nil
 }
 
-// Gather collects the signatures on an image: on its manifest, and on the
-// index it was chosen from.
+// Gather collects what hangs on an image: signatures and attestations, on its
+// manifest and on the index it was chosen from.
 func Gather(ctx context.Context, r Resolver, img images.Image) (verify.Subject, []verify.Material, error) {
 	s := verify.Subject{Reference: img.Reference, Digests: []string{img.Digest}}
 	if img.Index != "" {
@@ -151,6 +151,17 @@ func Gather(ctx context.Context, r Resolver, img images.Image) (verify.Subject, 
 		}
 		for _, a := range as {
 			ms = append(ms, verify.Material(a))
+		}
+		stated, err := r.Attestations(ctx, d)
+		if err != nil {
+			return s, nil, err
+		}
+		for _, a := range stated {
+			if a.Omitted != "" {
+				s.Omitted = append(s.Omitted, verify.OmittedAttestation{PredicateType: a.PredicateType, Digest: a.Subject, Size: a.Size, Reason: a.Omitted})
+				continue
+			}
+			ms = append(ms, verify.Material(a.Attachment))
 		}
 	}
 	return s, ms, nil

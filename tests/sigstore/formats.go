@@ -65,7 +65,15 @@ func (a *Authority) Annotations(payload []byte, s Signing) map[string]string {
 	a.t.Helper()
 	sum := sha256.Sum256(payload)
 	out := a.sign(s, payload, hashedRekord(payload), sum[:])
-	m := map[string]string{"dev.cosignproject.cosign/signature": base64.StdEncoding.EncodeToString(out.signature)}
+	m := a.beside(out)
+	m["dev.cosignproject.cosign/signature"] = base64.StdEncoding.EncodeToString(out.signature)
+	return m
+}
+
+// beside is what cosign keeps beside a signature.
+func (a *Authority) beside(out signed) map[string]string {
+	a.t.Helper()
+	m := map[string]string{}
 	if out.cert != nil {
 		m["dev.sigstore.cosign/certificate"] = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: out.cert.Raw}))
 		m["dev.sigstore.cosign/chain"] = a.Chain()
@@ -79,6 +87,35 @@ func (a *Authority) Annotations(payload []byte, s Signing) map[string]string {
 		m["dev.sigstore.cosign/rfc3161timestamp"] = a.json(map[string]any{"SignedRFC3161Timestamp": out.stamp})
 	}
 	return m
+}
+
+// Envelope signs an in-toto statement as cosign keeps it in a layer, and
+// returns what cosign keeps beside it.
+func (a *Authority) Envelope(statement []byte, s Signing) (layer []byte, annotations map[string]string) {
+	a.t.Helper()
+	const kind = "application/vnd.in-toto+json"
+	pae := fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(kind), kind, len(statement), statement)
+	sum := sha256.Sum256(pae)
+	stamped, by := !s.NoStamp, a
+	if s.OtherStamp != nil {
+		by = s.OtherStamp
+	}
+	s.NoStamp = true // the whole layer is stamped, below
+	out := a.sign(s, pae, func(verifier string, sig []byte) map[string]any {
+		return map[string]any{"apiVersion": "0.0.1", "kind": "dsse", "spec": map[string]any{
+			"envelopeHash": hashOf(statement), "payloadHash": hashOf(statement),
+			"signatures": []any{map[string]any{"signature": base64.StdEncoding.EncodeToString(sig), "verifier": []byte(verifier)}},
+		}}
+	}, sum[:])
+	layer = []byte(a.json(map[string]any{"payloadType": kind, "payload": statement, "signatures": []any{map[string]any{"keyid": "", "sig": out.signature}}}))
+	if stamped {
+		var err error
+		out.stamp, err = by.stamps.TimestampResponse(layer)
+		check(a.t, err)
+	}
+	m := a.beside(out)
+	m["dev.cosignproject.cosign/signature"] = ""
+	return layer, m
 }
 
 // Chain is intermediate and root in PEM.
