@@ -24,7 +24,7 @@ const (
 func (d Denied) fit() Denied {
 	d.Cause, d.Remedy = clip(d.Cause, keptText), clip(d.Remedy, keptText)
 	d.Name, d.Image.Reference = clip(d.Name, keptName), clip(d.Image.Reference, keptName)
-	for _, s := range []*string{&d.Stage, &d.Class, &d.Rule, &d.Point, &d.Container, &d.Exec, &d.Image.Digest, &d.Input} {
+	for _, s := range []*string{&d.Stage, &d.Class, &d.Rule, &d.Point, &d.Op, &d.Container, &d.Exec, &d.Image.Digest, &d.Input} {
 		*s = clip(*s, keptWord)
 	}
 	if len(d.Decision) > keptDecision {

@@ -62,9 +62,11 @@ const (
 	ContainerUnpause Type = "container.unpause"
 
 	// OCIIntent is run.intent for what a caller of ward-oci starts: a container,
-	// or another process in one. OCIUpdate says that its limits were changed.
+	// or another process in one. OCIUpdate says that its limits are about to be
+	// changed, OCIDenied that nothing was done to a container that is there.
 	OCIIntent Type = "oci.intent"
 	OCIUpdate Type = "oci.update"
+	OCIDenied Type = "oci.denied"
 
 	// ImageFetch says that an image is about to be fetched, and why that was
 	// allowed; ImagePull that it is here, ImagePullDenied that it is not.
@@ -183,6 +185,8 @@ type Denied struct {
 	Cause  string `json:"cause,omitempty"`
 	Remedy string `json:"remedy,omitempty"`
 	Point  string `json:"point,omitempty"`
+	// Op is what was asked for, where the point alone does not say it.
+	Op string `json:"op,omitempty"`
 	// Container and Exec are set where one is asked about that is there.
 	Container string `json:"container,omitempty"`
 	Exec      string `json:"exec,omitempty"`
@@ -207,6 +211,9 @@ type Start struct {
 	PID        int    `json:"pid"`
 	MonitorPID int    `json:"monitor_pid,omitempty"`
 	Cgroup     string `json:"cgroup,omitempty"`
+	// Decision and Input are those of a start that is a request of its own.
+	Decision json.RawMessage `json:"decision,omitempty"`
+	Input    string          `json:"input,omitempty"`
 }
 
 // ExecProcess says that another process was started in a running container.
@@ -330,7 +337,9 @@ type ContainerEvent struct {
 	// Previous is what container.rename changed the name from.
 	Previous string `json:"previous,omitempty"`
 	Image    Image  `json:"image"`
-	// Decision and Input are container.create's: it was asked for, and allowed.
+	// Decision and Input are those of what was asked for, and allowed; Point is
+	// set where the record's type does not say at which.
+	Point    string          `json:"point,omitempty"`
 	Decision json.RawMessage `json:"decision,omitempty"`
 	Input    string          `json:"input,omitempty"`
 	Args     []string        `json:"args,omitempty"`
@@ -346,7 +355,7 @@ type ContainerEvent struct {
 	// Streams what it gets.
 	Attach  string   `json:"attach,omitempty"`
 	Streams []string `json:"streams,omitempty"`
-	// Limits are container.update's, by name: those that change, as they were
+	// Limits are those of container.update and oci.update, by name: those that change, as they were
 	// and as they are to be.
 	Limits map[string][2]string `json:"limits,omitempty"`
 	// Update is the number of a change of the container's limits: what

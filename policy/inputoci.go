@@ -4,7 +4,10 @@ package policy
 // at other points. The caller is the input's actor: the parent of ward-oci, as
 // the kernel describes it.
 type OCI struct {
-	// Op is "create" or "exec".
+	// Op is "create", "exec", "start", "update", "pause" or "resume", and for
+	// callers other than root "kill" or "delete". Run describes the container:
+	// with the process that an exec adds, with the limits that an update asks
+	// for. Of its limits 0 is none; a swap of -1 is all there is.
 	Op string `json:"op"`
 	// ID is the container's name, Bundle its directory.
 	ID     string `json:"id"`

@@ -54,6 +54,9 @@ type OCIRequest struct {
 	// Root is the runtime's --root, ID the container.
 	Root string `json:"root"`
 	ID   string `json:"id"`
+	// Run, if it is set, is the run that was decided about: another container
+	// under that name is left alone.
+	Run string `json:"run,omitempty"`
 
 	Signal int  `json:"signal,omitempty"`
 	All    bool `json:"all,omitempty"`

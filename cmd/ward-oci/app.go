@@ -104,13 +104,9 @@ func (a *app) launcher() (*sandbox.Launcher, error) {
 // gate opens every part of the gate. The log comes first: what cannot be
 // recorded is not even looked at.
 func (a *app) gate() (*oci.Gate, error) {
-	log, err := audit.Open(a.layout.Audit())
+	log, err := a.audit()
 	if err != nil {
-		remedy := "see ward audit verify"
-		if errors.Is(err, audit.ErrNoLog) {
-			remedy = "begin one: ward audit init"
-		}
-		return nil, fault.Wrap(fault.Unrecorded, "audit.open", fmt.Errorf("audit log %s: %w", a.layout.Audit(), err), remedy)
+		return nil, err
 	}
 	actor, err := oci.Caller()
 	if err != nil {
@@ -126,6 +122,40 @@ func (a *app) gate() (*oci.Gate, error) {
 	}
 	return oci.New(oci.Config{Layout: a.layout, Resolver: store, Verifier: engine.TrustDir(a.layout.Trust()),
 		Decider: engine.PolicyDir(a.layout.Policy()), Log: log, Launcher: launcher, Actor: actor})
+}
+
+// cleaner is what kills and deletes: root's, which needs nothing but the log
+// and the launcher, or that of a caller whom policy trusts.
+func (a *app) cleaner(ctx context.Context, verb sandbox.OCIVerb, id string) (*oci.Cleaner, error) {
+	actor := oci.Parent()
+	if actor.UID != 0 || os.Getuid() != 0 { // of a double fork the parent is init
+		g, err := a.gate()
+		if err != nil {
+			return nil, err
+		}
+		return g.Cleaner(ctx, verb, a.root, id)
+	}
+	log, err := a.audit()
+	if err != nil {
+		return nil, err
+	}
+	launcher, err := a.launcher()
+	if err != nil {
+		return nil, err
+	}
+	return oci.NewCleaner(oci.Config{Layout: a.layout, Log: log, Launcher: launcher, Actor: actor})
+}
+
+func (a *app) audit() (*audit.Log, error) {
+	log, err := audit.Open(a.layout.Audit())
+	if err != nil {
+		remedy := "see ward audit verify"
+		if errors.Is(err, audit.ErrNoLog) {
+			remedy = "begin one: ward audit init"
+		}
+		return nil, fault.Wrap(fault.Unrecorded, "audit.open", fmt.Errorf("audit log %s: %w", a.layout.Audit(), err), remedy)
+	}
+	return log, nil
 }
 
 // unknownCaller records a request whose caller cannot be told.

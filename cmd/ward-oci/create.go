@@ -12,6 +12,7 @@ import (
 
 	"github.com/ward-project/ward/internal/engine/oci"
 	"github.com/ward-project/ward/internal/fault"
+	"github.com/ward-project/ward/sandbox"
 )
 
 // startFlags are those of create and run.
@@ -138,29 +139,16 @@ func consoleError(terminal, detach bool, socket string) error {
 	return nil
 }
 
-func newStart(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use: "start ID", Short: "start the payload of a created container", Args: exactly(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			g, err := a.gate()
-			if err != nil {
-				return err
-			}
-			return g.Start(cmd.Context(), a.root, args[0], a.files())
-		},
-	}
-}
-
 func newDelete(a *app) *cobra.Command {
 	force := false
 	cmd := &cobra.Command{
 		Use: "delete [flags] ID", Short: "remove a container that has ended", Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			g, err := a.gate()
+			c, err := a.cleaner(cmd.Context(), sandbox.OCIDelete, args[0])
 			if err != nil {
 				return err
 			}
-			return g.Delete(cmd.Context(), a.root, args[0], force, a.files())
+			return c.Delete(cmd.Context(), a.root, args[0], force, a.files())
 		},
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "kill it first if it runs")

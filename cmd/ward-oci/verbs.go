@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/ward-project/ward/internal/engine/oci"
 	"github.com/ward-project/ward/sandbox"
 )
 
@@ -22,36 +24,38 @@ func simple(a *app, verb sandbox.OCIVerb, short string) *cobra.Command {
 	}
 }
 
-// interfering is such a command that does something to the container, which
-// goes on record.
-func interfering(a *app, verb sandbox.OCIVerb, short string) *cobra.Command {
+// gated is such a command that does something to the container: it is decided
+// about and on record.
+func gated(a *app, verb sandbox.OCIVerb, short string, do func(*oci.Gate) func(context.Context, string, string, sandbox.OCIFiles) error) *cobra.Command {
 	return &cobra.Command{
 		Use: string(verb) + " ID", Short: short, Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.interfere(cmd, sandbox.OCIRequest{Op: verb, ID: args[0]})
+			g, err := a.gate()
+			if err != nil {
+				return err
+			}
+			return do(g)(cmd.Context(), a.root, args[0], a.files())
 		},
 	}
-}
-
-func (a *app) interfere(cmd *cobra.Command, req sandbox.OCIRequest) error {
-	g, err := a.gate()
-	if err != nil {
-		return err
-	}
-	req.Root = a.root
-	return g.Interfere(cmd.Context(), req, a.files())
 }
 
 func newState(a *app) *cobra.Command {
 	return simple(a, sandbox.OCIState, "print the state of a container")
 }
 
+func newStart(a *app) *cobra.Command {
+	return gated(a, sandbox.OCIStart, "start the payload of a created container",
+		func(g *oci.Gate) func(context.Context, string, string, sandbox.OCIFiles) error { return g.Start })
+}
+
 func newPause(a *app) *cobra.Command {
-	return interfering(a, sandbox.OCIPause, "suspend all processes of a container")
+	return gated(a, sandbox.OCIPause, "suspend all processes of a container",
+		func(g *oci.Gate) func(context.Context, string, string, sandbox.OCIFiles) error { return g.Pause })
 }
 
 func newResume(a *app) *cobra.Command {
-	return interfering(a, sandbox.OCIResume, "let the processes of a paused container go on")
+	return gated(a, sandbox.OCIResume, "let the processes of a paused container go on",
+		func(g *oci.Gate) func(context.Context, string, string, sandbox.OCIFiles) error { return g.Resume })
 }
 
 func newKill(a *app) *cobra.Command {
@@ -67,7 +71,11 @@ func newKill(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.interfere(cmd, sandbox.OCIRequest{Op: sandbox.OCIKill, ID: args[0], Signal: sig, All: all})
+			c, err := a.cleaner(cmd.Context(), sandbox.OCIKill, args[0])
+			if err != nil {
+				return err
+			}
+			return c.Kill(cmd.Context(), sandbox.OCIRequest{Root: a.root, ID: args[0], Signal: sig, All: all}, a.files())
 		},
 	}
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "")

@@ -117,6 +117,7 @@ func recorded(l Layout, e audit.Entry) (Recorded, bool) {
 // pointOf are the points of records that do not name theirs.
 var pointOf = map[audit.Type]string{
 	audit.ContainerCreate: policy.PointRun, audit.ContainerCopy: policy.PointCp, audit.ContainerAttach: policy.PointAttach, audit.ContainerUpdate: policy.PointUpdate, audit.ImageFetch: policy.PointPull,
+	audit.RunStart: policy.PointOCI, // of ward-oci alone is it a request
 }
 
 // Answer is what was decided.

@@ -1,5 +1,5 @@
-# The decision asked for at point "oci": may this caller of ward-oci start this
-# container, or this process in one? What a trusted caller's specification asks
+# The decision asked for at point "oci": may this caller of ward-oci have this
+# container, this process in one, this change of one? What a trusted caller's specification asks
 # for is the caller's business; who is one, and for what, is the grants
 # document's. Without it nobody is. docs/oci.md explains it.
 package ward.oci
@@ -21,12 +21,17 @@ deny contains {
 	count(trusted) == 0
 }
 
+# What a container can gain by. To hold it back, or to end it, takes a trusted
+# caller and no more.
+gains if not input.oci.op in {"pause", "kill", "delete"}
+
 # An image that is named must be verified, whoever names it.
 deny contains {
 	"code": "oci.evidence",
 	"msg": sprintf("image %v is not verified: no signature that is trusted for it", [input.image.checksum]),
 	"fix": "sign it (ward sign --key KEY REF) and trust the key (ward trust add --key PUB GLOB)",
 } if {
+	gains
 	input.image.checksum != ""
 	not verified
 }
@@ -37,6 +42,7 @@ deny contains {
 	"msg": sprintf("bundle %v names no image that could be verified", [input.oci.bundle]),
 	"fix": sprintf(`have the caller set the annotation org.ward.image.digest, or give it "bundles": "any" in %v`, [data.ward.grants.oci.file]),
 } if {
+	gains
 	count(trusted) > 0
 	not verified
 	not any_bundle
@@ -47,6 +53,7 @@ deny contains {
 	"msg": "the container has no PID namespace of its own: the kernel would not end it with its monitor",
 	"fix": sprintf(`ask for one, or give the caller "shared_pid": true in %v`, [data.ward.grants.oci.file]),
 } if {
+	gains
 	count(trusted) > 0
 	not input.oci.shared_pid == false
 	not shared_pid

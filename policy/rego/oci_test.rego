@@ -37,3 +37,21 @@ test_shared_pid if {
 	codes(shared, [object.union(caller, {"shared_pid": true})]) == set()
 	codes([{"op": "remove", "path": "/oci/shared_pid"}], [caller]) == {"oci.shared-pid", "oci.input"}
 }
+
+asked_for(op) := [{"op": "replace", "path": "/oci/op", "value": op}]
+
+# Whatever is done to a container takes a trusted caller; what it could gain by
+# takes an image that is trusted now, too.
+test_ops if {
+	every op in ["create", "exec", "start", "update", "resume", "pause", "kill", "delete"] {
+		codes(asked_for(op), [caller]) == set()
+		codes(asked_for(op), []) == {"oci.caller"}
+	}
+	every op in ["create", "exec", "start", "update", "resume", ""] {
+		codes(array.concat(unnamed, asked_for(op)), [caller]) == {"oci.bundle"}
+	}
+	every op in ["pause", "kill", "delete"] {
+		codes(array.concat(unnamed, asked_for(op)), [caller]) == set()
+	}
+	codes(array.concat(unnamed, [{"op": "remove", "path": "/oci/op"}]), [caller]) == {"oci.bundle", "oci.input"}
+}

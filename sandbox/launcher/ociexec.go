@@ -28,7 +28,7 @@ func ociExec(plan sandbox.OCIPlan, index int64) error {
 		return ociError("", err)
 	}
 	// What was loaded is of this run, or of one that has ended (Status).
-	if err := ociSameRun(plan); err != nil {
+	if err := ociSameRun(plan.StateDir, plan.Run); err != nil {
 		return err
 	}
 	status, err := ct.Status()
@@ -72,13 +72,13 @@ func ociExec(plan sandbox.OCIPlan, index int64) error {
 }
 
 // ociSameRun refuses to enter a container that has taken the place of the one
-// that the plan is for.
-func ociSameRun(plan sandbox.OCIPlan) error {
-	st, err := sandbox.ReadStatus(plan.StateDir)
+// that the request is for.
+func ociSameRun(dir, run string) error {
+	st, err := sandbox.ReadStatus(dir)
 	if err != nil {
 		return err
 	}
-	if st.Run != plan.Run {
+	if st.Run != run {
 		return otherRun()
 	}
 	return nil

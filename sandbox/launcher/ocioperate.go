@@ -58,6 +58,10 @@ func ociOperate() error {
 // ociOn does what is asked with one container.
 func ociOn(r sandbox.OCIRequest) error {
 	ct, err := loadOCI(r.Root, r.ID)
+	if err == nil && r.Run != "" {
+		// What was loaded is of this run, or of one that has ended.
+		err = ociSameRun(filepath.Join(r.Root, r.ID), r.Run)
+	}
 	if err != nil {
 		return err
 	}

@@ -165,9 +165,9 @@ func TestLifeCycle(t *testing.T) {
 	s.settled()
 	s.recorded(map[audit.Type]int{audit.OCIIntent: 3, audit.RunStart: 1, audit.RunExit: 1, audit.ExecStart: 1, audit.ExecExit: 1, audit.OCIUpdate: 1})
 	// Also what was asked for in vain.
-	s.recorded(map[audit.Type]int{audit.ContainerPause: 1, audit.ContainerUnpause: 1, audit.ContainerSignal: 2, audit.ContainerRemove: 0})
+	s.recorded(map[audit.Type]int{audit.ContainerPause: 1, audit.ContainerUnpause: 1, audit.ContainerSignal: 2, audit.ContainerRemove: 2})
 	s.sh("$W run -d -b %s c2 </dev/null >/dev/null 2>&1; $W delete --force c2", b)
-	s.recorded(map[audit.Type]int{audit.ContainerRemove: 1})
+	s.recorded(map[audit.Type]int{audit.ContainerRemove: 3})
 	s.Gone(t)
 }
 

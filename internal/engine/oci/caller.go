@@ -36,6 +36,17 @@ func Caller() (audit.Actor, error) {
 	return a, nil
 }
 
+// Parent is the process that started this one, as far as the kernel describes
+// it: for records, and for what root may do whatever its program. One that
+// cannot be described is nobody's parent any more, and this process's user asks.
+func Parent() audit.Actor {
+	a, err := audit.ProcessActor(os.Getppid())
+	if err != nil {
+		return audit.Caller()
+	}
+	return a
+}
+
 // sameProgram makes sure that the program of a process is the file of that
 // name here: a name means something in the mount namespace of its process
 // alone, and anybody can make a namespace with a /usr/bin/conmon of his own.

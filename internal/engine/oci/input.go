@@ -25,7 +25,7 @@ func newID() string {
 func (a *attempt) plan(text []byte) sandbox.OCIPlan {
 	r, l := a.req, a.g.c.Layout
 	return sandbox.OCIPlan{
-		Version: sandbox.OCIPlanVersion, Build: sandbox.Build, Op: a.op, Run: a.run, Exec: a.exec, ID: r.ID,
+		Version: sandbox.OCIPlanVersion, Build: sandbox.Build, Op: sandbox.OCIOp(a.op), Run: a.run, Exec: a.exec, ID: r.ID,
 		StateDir: filepath.Join(r.Root, r.ID), Bundle: r.Bundle, Spec: string(text),
 		SystemdCgroup: r.SystemdCgroup, NoPivot: r.NoPivot, NoNewKeyring: r.NoNewKeyring, PreserveFDs: r.PreserveFDs,
 		ConsoleSocket: r.ConsoleSocket, PidfdSocket: r.PidfdSocket, PIDFile: r.PIDFile,
@@ -36,8 +36,8 @@ func (a *attempt) plan(text []byte) sandbox.OCIPlan {
 
 // input is what policy decides about: who asks, the specification as it is,
 // and the machine.
-func input(a *attempt, text []byte, s *specs.Spec, p *specs.Process) policy.Input {
-	actor := a.g.c.Actor
+func input(a *attempt, text []byte, s *specs.Spec) policy.Input {
+	actor, p := a.g.c.Actor, s.Process
 	held, inheritable, ambient := capabilities(p)
 	shared, network := namespaces(s)
 	in := policy.Input{
@@ -50,7 +50,7 @@ func input(a *attempt, text []byte, s *specs.Spec, p *specs.Process) policy.Inpu
 			Seccomp: policy.Seccomp{Profile: "unconfined"}, Landlock: policy.Landlock{Missing: "oci"},
 		},
 		OCI: policy.OCI{
-			Op: string(a.op), ID: a.req.ID, Bundle: a.req.Bundle, SpecDigest: sandbox.Digest(text),
+			Op: a.op, ID: a.req.ID, Bundle: a.req.Bundle, SpecDigest: sandbox.Digest(text),
 			Annotations: s.Annotations, SharedPID: shared, Hooks: hooks(s.Hooks), Inheritable: inheritable, Ambient: ambient,
 		},
 		Host: policy.ThisHost(),
@@ -85,21 +85,8 @@ func addLinux(in *policy.Input, l *specs.Linux) {
 	for _, d := range l.Devices {
 		in.Run.Devices = append(in.Run.Devices, policy.Device{Source: d.Path, Target: d.Path, Access: "rw"})
 	}
-	r := l.Resources
-	if r == nil {
-		return
-	}
-	if m := r.Memory; m != nil && m.Limit != nil {
-		in.Run.Limits.Memory = *m.Limit
-		if m.Swap != nil {
-			in.Run.Limits.Swap = *m.Swap - *m.Limit
-		}
-	}
-	if r.Pids != nil && r.Pids.Limit != nil {
-		in.Run.Limits.PIDs = *r.Pids.Limit
-	}
-	if c := r.CPU; c != nil && c.Quota != nil && c.Period != nil && *c.Period > 0 {
-		in.Run.Limits.CPUs = float64(*c.Quota) / float64(*c.Period)
+	if l.Resources != nil {
+		in.Run.Limits = limits(l.Resources)
 	}
 }
 

@@ -41,11 +41,16 @@ func readBounded(name string) ([]byte, error) {
 // mean. The bytes are what is judged, recorded and run; the file is not read
 // again.
 func readSpec(bundle string) ([]byte, *specs.Spec, error) {
-	invalid := func(err error) error { return fault.Wrap(fault.Invalid, "oci.spec", err, "") }
-	b, err := readBounded(filepath.Join(bundle, configFile))
+	b, s, err := parseSpec(filepath.Join(bundle, configFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, invalid(fmt.Errorf("JSON specification file %s not found", configFile))
+		err = fault.Wrap(fault.Invalid, "oci.spec", fmt.Errorf("JSON specification file %s not found", configFile), "")
 	}
+	return b, s, err
+}
+
+func parseSpec(name string) ([]byte, *specs.Spec, error) {
+	invalid := func(err error) error { return fault.Wrap(fault.Invalid, "oci.spec", err, "") }
+	b, err := readBounded(name)
 	if err != nil {
 		return nil, nil, invalid(err)
 	}

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
+
 	"github.com/ward-project/ward/audit"
 	"github.com/ward-project/ward/internal/engine"
 	"github.com/ward-project/ward/internal/fault"
@@ -22,7 +24,10 @@ import (
 // (sandbox.OCIStateDir) and the monitor's status.
 const (
 	recordFile = "ward.json"
+	specFile   = "ward.spec.json"
 	lockFile   = "lock"
+	// updateLock is held while limits are judged and changed.
+	updateLock = "update.lock"
 )
 
 // record is what ward keeps of a container: what was let in.
@@ -34,12 +39,12 @@ type record struct {
 	Created time.Time `json:"created"`
 	// Image is the verified image with its digest, or "".
 	Image string `json:"image"`
-	// SharedPID is as policy allowed it.
-	SharedPID bool `json:"shared_pid"`
+	// Limits are those in force where they are not the specification's any more.
+	Limits *specs.LinuxResources `json:"limits,omitempty"`
 }
 
-// maxRecord bounds the file of a record.
-const maxRecord = 64 << 10
+// maxRecord bounds the file of a record: what grows in it are the limits.
+const maxRecord = 64<<10 + sandbox.MaxOCISpec
 
 // slot is a directory that is this process's to fill.
 type slot struct {
@@ -86,7 +91,7 @@ func (g *Gate) reserve(ctx context.Context, root, id string) (*slot, error) {
 	if made(s.dir, id) { // by somebody who was faster
 		return nil, errors.Join(exists, s.lock.Unlock())
 	}
-	if err := errors.Join(g.settle(ctx, s.dir), sandbox.CleanOCI(s.dir)); err != nil {
+	if err := errors.Join(g.cleaner().settle(ctx, s.dir), sandbox.CleanOCI(s.dir)); err != nil {
 		return nil, errors.Join(err, s.lock.Unlock())
 	}
 	return s, nil
@@ -107,12 +112,24 @@ func (s *slot) abandon() error {
 	return errors.Join(sandbox.CleanOCI(s.dir), os.RemoveAll(s.dir), s.lock.Unlock())
 }
 
-func (s *slot) write(r record) error {
+// write puts down what is let in: its record, and its specification byte for
+// byte, by which it is judged from then on. The bundle is not read again.
+func (s *slot) write(r record, spec []byte) error {
+	if err := fsx.ReplaceFile(filepath.Join(s.dir, specFile), spec, 0o600); err != nil {
+		return err
+	}
+	return r.write(s.dir)
+}
+
+func (r record) write(dir string) error {
 	b, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	return fsx.ReplaceFile(filepath.Join(s.dir, recordFile), append(b, '\n'), 0o600)
+	if len(b) >= maxRecord {
+		return fault.New(fault.Invalid, "oci.size", "the container's limits are too large to be kept", "name fewer devices in them")
+	}
+	return fsx.ReplaceFile(filepath.Join(dir, recordFile), append(b, '\n'), 0o600)
 }
 
 // load reads what ward keeps of a container.
@@ -134,9 +151,19 @@ func load(root, id string) (record, error) {
 	return r, nil
 }
 
+// loadSpec reads the specification that was let in.
+func loadSpec(root, id string) ([]byte, *specs.Spec, error) {
+	b, s, err := parseSpec(filepath.Join(root, id, specFile))
+	if err != nil {
+		return nil, nil, fault.New(fault.Invalid, "oci.record", fmt.Sprintf("what is kept of container %s: %v", id, err),
+			"it can be killed and deleted; make it anew for anything else")
+	}
+	return b, s, nil
+}
+
 // settle records the end of a container whose monitor has not: it was killed,
 // or never began. The caller holds the lock, so nobody watches it any more.
-func (g *Gate) settle(ctx context.Context, dir string) error {
+func (c *Cleaner) settle(ctx context.Context, dir string) error {
 	r, err := load(filepath.Dir(dir), filepath.Base(dir))
 	if err != nil {
 		return nil // nothing was let in under that name, or it cannot be told what
@@ -147,16 +174,16 @@ func (g *Gate) settle(ctx context.Context, dir string) error {
 	}
 	// Killed between the record of the end and its status, or a refused start
 	// whose directory was still to be removed: a run has one end.
-	if _, over, err := engine.Outcome(g.c.Layout.Audit(), r.Run); err != nil || over {
+	if _, over, err := engine.Outcome(c.layout.Audit(), r.Run); err != nil || over {
 		return err
 	}
-	return g.append(ctx, audit.Record{Type: audit.RunLost, Run: r.Run, Actor: g.c.Actor,
+	return appendTo(ctx, c.log, audit.Record{Type: audit.RunLost, Run: r.Run, Actor: c.actor,
 		Data: audit.Lost{Phase: string(st.Phase), Reason: "the container's monitor died, or never began"}})
 }
 
 // remove takes the directory of a container away once its monitor has recorded
 // the end, or records that in its place.
-func (g *Gate) remove(ctx context.Context, root, id string) error {
+func (c *Cleaner) remove(ctx context.Context, root, id string) error {
 	dir := filepath.Join(root, id)
 	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), monitorTimeout)
 	defer cancel()
@@ -167,11 +194,8 @@ func (g *Gate) remove(ctx context.Context, root, id string) error {
 	if err != nil {
 		return fault.Wrap(fault.Unavailable, "oci.monitor", fmt.Errorf("the container's monitor does not end: %w", err), "delete it again")
 	}
-	if err = g.settle(ctx, dir); err == nil {
+	if err = c.settle(ctx, dir); err == nil {
 		err = errors.Join(sandbox.CleanOCI(dir), os.RemoveAll(dir))
 	}
 	return errors.Join(err, lock.Unlock())
 }
-
-// monitorTimeout bounds how long a delete waits for the monitor's last record.
-const monitorTimeout = 15 * time.Second
