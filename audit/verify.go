@@ -16,6 +16,9 @@ type Expect struct {
 	Origin string
 	// MinSize is how many records the log is known to have had.
 	MinSize int64
+	// Checkpoint is a signed one that the verifier has seen before, or nil: the
+	// log must still begin with exactly the records it was signed for.
+	Checkpoint []byte
 	// EverySignature checks every checkpoint's signature and not only the
 	// last, whose tree covers all records. It is much slower.
 	EverySignature bool
@@ -60,18 +63,24 @@ func Verify(dir string, want Expect) (Report, error) {
 	if want.Origin == "" {
 		want.Origin = v.Name()
 	}
+	var seen checkpoint
+	if want.Checkpoint != nil {
+		if seen, err = parseCheckpoint(want.Checkpoint, v); err != nil {
+			return r, fmt.Errorf("%w: the checkpoint to start from: %w", ErrInvalid, err)
+		}
+	}
 	j, err := openJournal(dir)
 	if err != nil {
 		return r, fmt.Errorf("audit log %s: %w", dir, err)
 	}
 	defer j.close()
-	if err := j.verify(&r, want, v); err != nil {
+	if err := j.verify(&r, want, seen, v); err != nil {
 		return r, fmt.Errorf("audit log %s: %w", dir, err)
 	}
 	return r, nil
 }
 
-func (j *journal) verify(r *Report, want Expect, v note.Verifier) error {
+func (j *journal) verify(r *Report, want Expect, seen checkpoint, v note.Verifier) error {
 	if err := j.readHeaders(); err != nil {
 		return err
 	}
@@ -80,7 +89,11 @@ func (j *journal) verify(r *Report, want Expect, v note.Verifier) error {
 		return first.damage(ClassOrigin, 0, 0, "log %q, expected %q", j.origin, want.Origin)
 	}
 	var last *batch
+	continues := seen.continued()
 	err := j.walk(func(b *batch) error {
+		if err := continues(b); err != nil {
+			return err
+		}
 		if want.EverySignature {
 			if err := b.checkSignature(v); err != nil {
 				return err
@@ -106,6 +119,9 @@ func (j *journal) verify(r *Report, want Expect, v note.Verifier) error {
 	}
 	if err == nil && r.Size < want.MinSize {
 		return last.seg.damage(ClassRollback, last.commitOff, r.Size, "%d records, at least %d expected", r.Size, want.MinSize)
+	}
+	if err == nil {
+		err = last.located(continues(nil))
 	}
 	return err
 }

@@ -103,7 +103,7 @@ func Parse(b []byte) (Receipt, error) {
 	if err := r.parseProof(string(head)); err != nil {
 		return Receipt{}, err
 	}
-	_, size, _, err := parseCheckpoint(string(checkpoint))
+	_, size, _, err := ParseCheckpoint(string(checkpoint))
 	if err != nil {
 		return Receipt{}, err
 	}
@@ -189,7 +189,7 @@ func (r Receipt) Verify(vkey string) (Statement, error) {
 			return Statement{}, fmt.Errorf("%w: checkpoint: signature: %v", ErrUnproved, err)
 		}
 	}
-	origin, size, root, err := parseCheckpoint(n.Text)
+	origin, size, root, err := ParseCheckpoint(n.Text)
 	if err != nil {
 		return Statement{}, fmt.Errorf("%w: %v", ErrUnproved, err)
 	}
@@ -233,9 +233,9 @@ func (s *Statement) readLeaf() error {
 	return nil
 }
 
-// parseCheckpoint reads origin, size and root from the start of a C2SP
+// ParseCheckpoint reads origin, size and root from the start of a C2SP
 // tlog-checkpoint, signed or not. Extension lines are allowed and ignored.
-func parseCheckpoint(text string) (origin string, size int64, root tlog.Hash, err error) {
+func ParseCheckpoint(text string) (origin string, size int64, root tlog.Hash, err error) {
 	lines := strings.SplitN(text, "\n", 4)
 	if len(lines) < 4 || lines[0] == "" {
 		return "", 0, root, fmt.Errorf("%w: checkpoint is too short", ErrMalformed)

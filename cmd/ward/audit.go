@@ -21,7 +21,8 @@ import (
 
 func newAudit(a *app) *cobra.Command {
 	group := &cobra.Command{Use: "audit", Short: "The audit log: read it, check it, prove it"}
-	group.AddCommand(newAuditLog(a), newAuditShow(a), newAuditVerify(a), newAuditProve(a), newAuditKey(a), newAuditInit(a))
+	group.AddCommand(newAuditLog(a), newAuditShow(a), newAuditVerify(a), newAuditProve(a), newAuditKey(a), newAuditInit(a),
+		newAuditCheckpoint(a), newAuditConsistency(a), newAuditPublish(a))
 	return group
 }
 
@@ -224,7 +225,7 @@ func newAuditShow(a *app) *cobra.Command {
 func pinned(l engine.Layout) string { return filepath.Join(l.Etc, "audit.vkey") }
 
 func newAuditVerify(a *app) *cobra.Command {
-	var dir, key, origin, proof string
+	var dir, key, origin, proof, seen string
 	var minSize int64
 	var every bool
 	cmd := &cobra.Command{
@@ -245,10 +246,15 @@ func newAuditVerify(a *app) *cobra.Command {
 			if dir == "" {
 				dir = l.Audit()
 			}
-			r, err := audit.Verify(dir, audit.Expect{VKey: vkey, Origin: origin, MinSize: minSize, EverySignature: every})
+			want := audit.Expect{VKey: vkey, Origin: origin, MinSize: minSize, EverySignature: every}
+			if seen != "" {
+				if want.Checkpoint, err = readCheckpoint(seen); err != nil {
+					return err
+				}
+			}
+			r, err := audit.Verify(dir, want)
 			if errors.Is(err, audit.ErrDamaged) {
-				fmt.Fprintln(cmd.ErrOrStderr(), "ward: "+printable(err.Error()))
-				return exitCode(fault.LogDamaged)
+				return damaged(cmd, err)
 			}
 			if err != nil {
 				return invalid("audit.verify", err.Error(), "name the log with --dir and its key with --key")
@@ -263,6 +269,7 @@ func newAuditVerify(a *app) *cobra.Command {
 	fs.StringVar(&key, "key", "", "the log's public `key`, or a file with it")
 	fs.StringVar(&origin, "origin", "", "the log's `name`; the key's unless given")
 	fs.Int64Var(&minSize, "min-size", 0, "how many records it is known to have had")
+	fs.StringVar(&seen, "checkpoint", "", "a checkpoint `file` kept elsewhere: the log must continue what it was signed for")
 	fs.BoolVar(&every, "all-signatures", false, "check every checkpoint's signature, not the last one's")
 	fs.StringVar(&proof, "receipt", "", "check a receipt `file` from ward audit prove instead; needs only the key")
 	return cmd
