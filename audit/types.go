@@ -79,6 +79,7 @@ const (
 	ImageTag    Type = "image.tag"
 	ImageRemove Type = "image.remove"
 	ImageSign   Type = "image.sign"
+	ImageAttest Type = "image.attest"
 
 	VolumeCreate Type = "volume.create"
 	VolumeRemove Type = "volume.remove"
@@ -374,9 +375,15 @@ type ImageEvent struct {
 	Registry string `json:"registry,omitempty"`
 	// Removed are the digests image.remove deleted.
 	Removed []string `json:"removed,omitempty"`
-	// KeyID is image.sign's key, Format its signature format.
-	KeyID  string `json:"key_id,omitempty"`
-	Format string `json:"format,omitempty"`
+	// KeyID is the key of image.sign and image.attest, Format the signature's
+	// format. Issuer and Signer are the names in the certificate, if there is
+	// one; PredicateType and Payload are what is attested, and its digest.
+	KeyID         string `json:"key_id,omitempty"`
+	Format        string `json:"format,omitempty"`
+	Issuer        string `json:"issuer,omitempty"`
+	Signer        string `json:"signer,omitempty"`
+	PredicateType string `json:"predicate_type,omitempty"`
+	Payload       string `json:"payload,omitempty"`
 	// Decision and Input are image.fetch's.
 	Decision json.RawMessage `json:"decision,omitempty"`
 	Input    string          `json:"input,omitempty"`

@@ -22,7 +22,7 @@ import (
 
 // pushAttachments sends the signatures and attestations of digest that the
 // registry lacks.
-func (s *Store) pushAttachments(ctx context.Context, p *pusher, digest string) (signatures, attestations int, err error) {
+func (s *Store) pushAttachments(ctx context.Context, p *pusher, digest, replace string) (signatures, attestations int, err error) {
 	list, err := s.Attachments(ctx, digest)
 	if err != nil {
 		return 0, 0, err
@@ -40,28 +40,28 @@ func (s *Store) pushAttachments(ctx context.Context, p *pusher, digest string) (
 		}
 	}
 	if len(cosign) > 0 {
-		if err := p.pushTag(ctx, h, sigSuffix, cosign); err != nil {
+		if err := p.pushTag(ctx, h, sigSuffix, cosign, ""); err != nil {
 			return 0, 0, fmt.Errorf("signatures of %s: %w", digest, err)
 		}
 	}
 	if err := p.pushBundles(ctx, h, bundles); err != nil {
 		return 0, 0, fmt.Errorf("signatures of %s: %w", digest, err)
 	}
-	n, err := s.pushAttestations(ctx, p, h)
+	n, err := s.pushAttestations(ctx, p, h, replace)
 	return len(list), n, err
 }
 
 // pushTag appends to the .sig or .att image. A registry has no compare-and-swap for
 // tags, so two signers at once can lose one's signature: look again and repeat.
-func (p *pusher) pushTag(ctx context.Context, h v1.Hash, suffix string, list []Attachment) error {
+func (p *pusher) pushTag(ctx context.Context, h v1.Hash, suffix string, list []Attachment, replace string) error {
 	tag := hangingTag(h, suffix)
 	for try := 0; ; try++ {
 		m, raw, mt, err := p.tagManifest(ctx, h, suffix)
 		if err != nil {
 			return err
 		}
-		missing := lacking(m, list)
-		if len(missing) == 0 {
+		missing, outdated := lacking(m, list), superseded(m, list, replace)
+		if len(missing)+len(outdated) == 0 {
 			return nil
 		}
 		if try == 4 {
@@ -70,6 +70,11 @@ func (p *pusher) pushTag(ctx context.Context, h v1.Hash, suffix string, list []A
 		img, err := p.signatureImage(ctx, m, raw, mt)
 		if err != nil {
 			return err
+		}
+		if len(outdated) > 0 {
+			if img, err = p.without(ctx, m, outdated); err != nil {
+				return err
+			}
 		}
 		for _, a := range missing {
 			img, err = mutate.Append(img, mutate.Addendum{
@@ -102,6 +107,47 @@ func lacking(m *v1.Manifest, list []Attachment) []Attachment {
 		}
 	}
 	return missing
+}
+
+// superseded are the places in m of the attestations of type replace that are
+// not in list; none where nothing is to be replaced.
+func superseded(m *v1.Manifest, list []Attachment, replace string) map[int]bool {
+	if m == nil || replace == "" {
+		return nil
+	}
+	keep := map[v1.Hash]bool{}
+	for _, a := range list {
+		keep[digestOf(a.Payload)] = true
+	}
+	old := map[int]bool{}
+	for i, l := range m.Layers {
+		if l.MediaType == dsseEnvelope && l.Annotations[predicateKey] == replace && !keep[l.Digest] {
+			old[i] = true
+		}
+	}
+	return old
+}
+
+// without is an image of the layers of m that are not outdated.
+func (p *pusher) without(ctx context.Context, m *v1.Manifest, outdated map[int]bool) (v1.Image, error) {
+	img, err := p.signatureImage(ctx, nil, nil, "")
+	if err != nil {
+		return nil, err
+	}
+	for i, l := range m.Layers {
+		if outdated[i] {
+			continue
+		}
+		payload, err := p.smallBlob(ctx, l, maxAttestation)
+		if err != nil {
+			return nil, err
+		}
+		img, err = mutate.Append(img, mutate.Addendum{Layer: static.NewLayer(payload, l.MediaType), Annotations: l.Annotations})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return img, nil
 }
 
 // signatureImage is the image to append to: the registry's, or an empty one as

@@ -122,7 +122,16 @@ func (a Attestation) file() string {
 
 // Attest keeps an attestation made here beside the image with digest
 // a.Subject, durably. More than 64 for a digest, or 24 MiB, are refused.
-func (s *Store) Attest(ctx context.Context, a Attachment) error {
+func (s *Store) Attest(ctx context.Context, a Attachment) error { return s.attest(ctx, a, false) }
+
+// ReplaceAttestations does as Attest and removes, from the local store, those
+// of the same form that say of the image what a is about: of its predicate
+// type. PushOptions.Replace does the same in a registry.
+func (s *Store) ReplaceAttestations(ctx context.Context, a Attachment) error {
+	return s.attest(ctx, a, true)
+}
+
+func (s *Store) attest(ctx context.Context, a Attachment, replace bool) error {
 	at := newAttestation(a, "")
 	if err := at.check(); err != nil {
 		return err
@@ -137,8 +146,15 @@ func (s *Store) Attest(ctx context.Context, a Attachment) error {
 		return diskFault(err)
 	}
 	n, size := len(there), at.Size
+	var old []Attestation
 	for _, t := range there {
-		if t.file() == at.file() {
+		same := t.file() == at.file()
+		switch {
+		case replace && !same && t.Kind == at.Kind && t.PredicateType == at.PredicateType:
+			old = append(old, t)
+			n--
+			continue
+		case same && !replace:
 			return nil
 		}
 		size += t.Size
@@ -146,7 +162,27 @@ func (s *Store) Attest(ctx context.Context, a Attachment) error {
 	if n >= maxAttestations || size > maxAttestationBytes {
 		return fault.New(fault.Invalid, "image.attestations", fmt.Sprintf("%s already has %d attestations; at most %d of %d bytes in all are kept", a.Subject, n, maxAttestations, maxAttestationBytes), "remove those that are not needed from the registry and pull the image again")
 	}
-	return diskFault(s.writeAttestation(at))
+	// The new one comes first: whoever looks in between sees both, not neither.
+	if err := s.writeAttestation(at); err != nil {
+		return diskFault(err)
+	}
+	for _, t := range old {
+		if err := s.removeAttestation(t); err != nil {
+			return diskFault(err)
+		}
+	}
+	return nil
+}
+
+func (s *Store) removeAttestation(a Attestation) error {
+	base := s.path("attestations", strings.TrimPrefix(a.Subject, "sha256:"), a.file())
+	if err := os.Remove(base + ".json"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Remove(base + ".payload"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // writeAttestation makes one durable. The header comes last: without it the
@@ -196,11 +232,7 @@ func (s *Store) replaceAttestations(subject, from string, list []Attestation) er
 			continue
 		}
 		had[a.file()] = false
-		base := s.path("attestations", strings.TrimPrefix(subject, "sha256:"), a.file())
-		if err := os.Remove(base + ".json"); err != nil {
-			return err
-		}
-		if err := os.Remove(base + ".payload"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := s.removeAttestation(a); err != nil {
 			return err
 		}
 	}

@@ -152,7 +152,7 @@ func (r *repository) referrer(ctx context.Context, h v1.Hash, d v1.Descriptor) (
 }
 
 // pushAttestations sends those attestations of digest that the registry lacks.
-func (s *Store) pushAttestations(ctx context.Context, p *pusher, h v1.Hash) (int, error) {
+func (s *Store) pushAttestations(ctx context.Context, p *pusher, h v1.Hash, replace string) (int, error) {
 	list, err := s.Attestations(ctx, h.String())
 	if err != nil {
 		return 0, err
@@ -169,7 +169,7 @@ func (s *Store) pushAttestations(ctx context.Context, p *pusher, h v1.Hash) (int
 		}
 	}
 	if len(envelopes) > 0 {
-		if err := p.pushTag(ctx, h, attSuffix, envelopes); err != nil {
+		if err := p.pushTag(ctx, h, attSuffix, envelopes, replace); err != nil {
 			return 0, fmt.Errorf("attestations of %s: %w", h, err)
 		}
 	}

@@ -21,6 +21,9 @@ import (
 type PushOptions struct {
 	// Progress, if not nil, gets one line a step.
 	Progress io.Writer
+	// Replace removes from the registry's .att tag the attestations of this
+	// predicate type that are not kept here.
+	Replace string
 }
 
 // Push sends the local image named ref, and the signatures kept beside it, to
@@ -69,7 +72,7 @@ func (s *Store) Push(ctx context.Context, ref string, opt PushOptions) (digest s
 	if err := p.Push(ctx, r, local); err != nil {
 		return "", remoteFault("push "+r.Name(), err)
 	}
-	n, stated, err := s.pushAttachments(ctx, p, img.Digest)
+	n, stated, err := s.pushAttachments(ctx, p, img.Digest, opt.Replace)
 	if err != nil {
 		return "", fmt.Errorf("push %s: %w", r.Name(), err)
 	}

@@ -26,7 +26,7 @@ func (s *Store) PushAttestation(ctx context.Context, ref string, a Attachment) e
 		return fmt.Errorf("push attestation of %s: %w", ref, err)
 	}
 	if a.Kind == KindEnvelope {
-		err = p.pushTag(ctx, h, attSuffix, []Attachment{a})
+		err = p.pushTag(ctx, h, attSuffix, []Attachment{a}, "")
 	} else {
 		err = p.pushBundles(ctx, h, []Attachment{a})
 	}

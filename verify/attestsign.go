@@ -47,15 +47,14 @@ type AttestRequest struct {
 // ready to be kept beside the image or written to a file. It touches neither
 // registry nor store.
 func Attest(ctx context.Context, r AttestRequest) (Material, error) {
-	statement, err := r.statement()
+	if _, err := r.statement(); err != nil {
+		return Material{}, err
+	}
+	s, err := NewSignatory(ctx, SignatoryConfig{KeyPath: r.KeyPath, Password: r.Password})
 	if err != nil {
 		return Material{}, err
 	}
-	signer, err := loadSigner(ctx, r.KeyPath, r.Password)
-	if err != nil {
-		return Material{}, err
-	}
-	return signStatement(ctx, signer, statement, r.Digest, r.PredicateType, r.Format)
+	return s.Attest(ctx, r)
 }
 
 // statement checks everything that is asked before a key is touched.

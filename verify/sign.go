@@ -33,36 +33,42 @@ type SignRequest struct {
 	Annotations map[string]string
 }
 
-// Sign vouches for a digest and returns the signature as Material, ready to be
-// kept beside the image. It touches neither registry nor store.
+// Sign vouches for a digest with a private key and returns the signature as
+// Material, ready to be kept beside the image. It touches neither registry nor
+// store.
 func Sign(ctx context.Context, r SignRequest) (Material, error) {
+	if _, err := r.check(); err != nil {
+		return Material{}, err
+	}
+	s, err := NewSignatory(ctx, SignatoryConfig{KeyPath: r.KeyPath, Password: r.Password})
+	if err != nil {
+		return Material{}, err
+	}
+	return s.Sign(ctx, r)
+}
+
+// check refuses what cannot be signed, before a key is touched.
+func (r SignRequest) check() (repository string, err error) {
 	ref, err := parseReference(r.Reference)
 	if err != nil {
-		return Material{}, fault.Wrap(fault.Invalid, "sign.reference", err, "name an image")
+		return "", fault.Wrap(fault.Invalid, "sign.reference", err, "name an image")
 	}
 	if !validDigest(r.Digest) {
-		return Material{}, fault.New(fault.Invalid, "sign.digest", fmt.Sprintf("%q is not a sha256 digest", r.Digest),
+		return "", fault.New(fault.Invalid, "sign.digest", fmt.Sprintf("%q is not a sha256 digest", r.Digest),
 			"sign an image that is in the store")
 	}
 	switch r.Format {
 	case KindCosign:
 	case KindBundle:
 		if len(r.Annotations) > 0 {
-			return Material{}, fault.New(fault.Invalid, "sign.annotations", "the bundle format has no place for annotations",
+			return "", fault.New(fault.Invalid, "sign.annotations", "the bundle format has no place for annotations",
 				"sign with --format cosign, or without annotations")
 		}
 	default:
-		return Material{}, fault.New(fault.Invalid, "sign.format", fmt.Sprintf("unknown signature format %q", r.Format),
+		return "", fault.New(fault.Invalid, "sign.format", fmt.Sprintf("unknown signature format %q", r.Format),
 			"use cosign or bundle")
 	}
-	signer, err := loadSigner(ctx, r.KeyPath, r.Password)
-	if err != nil {
-		return Material{}, err
-	}
-	if r.Format == KindBundle {
-		return signBundle(ctx, signer, r.Digest)
-	}
-	return signCosign(ctx, signer, ref.Context().Name(), r)
+	return ref.Context().Name(), nil
 }
 
 func signCosign(ctx context.Context, s signature.Signer, repository string, r SignRequest) (Material, error) {
@@ -81,12 +87,4 @@ func signCosign(ctx context.Context, s signature.Signer, repository string, r Si
 		Payload:     body,
 		Annotations: map[string]string{static.SignatureAnnotationKey: base64.StdEncoding.EncodeToString(sig)},
 	}, nil
-}
-
-func signBundle(ctx context.Context, s signature.SignerVerifier, digest string) (Material, error) {
-	statement, err := newStatement(digest)
-	if err != nil {
-		return Material{}, err
-	}
-	return signStatement(ctx, s, statement, digest, types.CosignSignPredicateType, KindBundle)
 }

@@ -86,65 +86,6 @@ func password(w io.Writer, twice bool) ([]byte, error) {
 	return pw, err
 }
 
-func newSign(a *app) *cobra.Command {
-	var key, format string
-	var annotations []string
-	var upload bool
-	cmd := &cobra.Command{
-		Use: "sign --key KEY [OPTIONS] IMAGE", Short: "Vouch for an image with a private key", Args: exactly(1, "an IMAGE"),
-		Annotations: map[string]string{"exit": gateVerb},
-		Long: "Sign an image that is in the store, by its digest, and keep the signature beside it.\n" +
-			"ward push sends image and signatures; --upload does so at once.",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if key == "" {
-				return usage("ward sign needs --key")
-			}
-			pw, err := password(cmd.ErrOrStderr(), false)
-			if err != nil {
-				return err
-			}
-			notes := map[string]string{}
-			for _, n := range annotations {
-				k, v, ok := strings.Cut(n, "=")
-				if !ok || k == "" {
-					return usage("--annotations %.64q is not KEY=VALUE", n)
-				}
-				notes[k] = v
-			}
-			return a.change(cmd.Context(), audit.ImageSign, func(s *images.Store) (audit.ImageEvent, error) {
-				img, err := s.Resolve(cmd.Context(), args[0])
-				if err != nil {
-					return audit.ImageEvent{}, err
-				}
-				m, err := verify.Sign(cmd.Context(), verify.SignRequest{
-					KeyPath: key, Password: pw, Reference: img.Reference, Digest: img.Digest, Format: format, Annotations: notes,
-				})
-				if err != nil {
-					return audit.ImageEvent{}, err
-				}
-				if err := s.Attach(cmd.Context(), images.Attachment(m)); err != nil {
-					return audit.ImageEvent{}, err
-				}
-				ev := event(img)
-				ev.Format = format
-				if upload {
-					if _, err := s.Push(cmd.Context(), img.Reference, images.PushOptions{Progress: cmd.ErrOrStderr()}); err != nil {
-						return ev, err // signed all the same
-					}
-				}
-				fmt.Fprintf(cmd.ErrOrStderr(), "signed %s@%s (%s format)\n", img.Reference, img.Digest, format)
-				return ev, nil
-			})
-		},
-	}
-	fs := cmd.Flags()
-	fs.StringVar(&key, "key", "", "private key `file`")
-	fs.StringVar(&format, "format", verify.KindCosign, "cosign (a .sig tag) or bundle (a sigstore bundle as referrer)")
-	fs.StringArrayVarP(&annotations, "annotations", "a", nil, "`KEY=VALUE` to sign along")
-	fs.BoolVar(&upload, "upload", false, "push image and signatures to its registry")
-	return cmd
-}
-
 func newVerify(a *app) *cobra.Command {
 	var key, output string
 	var pull, offline bool
