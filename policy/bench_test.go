@@ -28,3 +28,20 @@ func BenchmarkDecide(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkOpenLibrary is Open with rules of one's own that use none of the
+// library, one package of it, and most of it.
+func BenchmarkOpenLibrary(b *testing.B) {
+	none := "package ward.run\n\ndeny contains \"no\" if input.run.user.uid == 7\n"
+	one := "package ward.run\n\nimport data.ward.lib.identity\n\ndeny contains \"no\" if not identity.signed_by({})\n"
+	for name, files := range map[string][]string{"none": {"a.rego", none}, "identity": {"a.rego", one}, "scan,vex": {"a.rego", sample(b, "rego file=scanned.rego")}} {
+		b.Run(name, func(b *testing.B) {
+			d := dir(b, files...)
+			for b.Loop() {
+				if _, err := policy.Open(policy.Config{Dir: d}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -17,12 +17,20 @@ import (
 
 const page = "../docs/policy.md"
 
-// blocks are the page's examples: what follows the language, and the text.
-func blocks(t *testing.T) map[string]string {
+// blocks are the pages' examples: what follows the language, and the text.
+func blocks(t testing.TB) map[string]string {
 	t.Helper()
-	b, err := os.ReadFile(page)
+	pages, err := filepath.Glob("../docs/policy*.md")
 	if err != nil {
 		t.Fatal(err)
+	}
+	var b []byte
+	for _, p := range pages {
+		text, err := os.ReadFile(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b = append(append(b, text...), '\n')
 	}
 	out := map[string]string{}
 	for _, m := range regexp.MustCompile("(?ms)^```(.*?)\n(.*?)^```$").FindAllStringSubmatch(string(b), -1) {
@@ -34,7 +42,7 @@ func blocks(t *testing.T) map[string]string {
 	return out
 }
 
-func sample(t *testing.T, info string) string {
+func sample(t testing.TB, info string) string {
 	t.Helper()
 	text, ok := blocks(t)[info]
 	if !ok {
@@ -50,6 +58,11 @@ func TestRegoIsFormatted(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatal(files, err)
 	}
+	inLib, err := filepath.Glob("rego/lib/*.rego")
+	if err != nil || len(inLib) == 0 {
+		t.Fatal(inLib, err)
+	}
+	files = append(files, inLib...)
 	for _, f := range files {
 		b, err := os.ReadFile(f)
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -44,6 +45,10 @@ type Engine struct {
 	point, base string
 	custom      bool
 	modes       modes
+	// shipped is the level whose files are loaded, whoever decides; modules are
+	// all that are, as they were parsed.
+	shipped string
+	modules map[string]*ast.Module
 }
 
 // maxCompile bounds parsing and compiling local files, in wall time. A
@@ -84,9 +89,8 @@ func open(cfg Config, sources []source) (*Engine, error) {
 	}
 	data["ward"] = g.document(level, g.exists)
 
-	e := &Engine{cfg: cfg, point: cfg.Point, base: deciding(cfg.Point, sources), level: level, modes: g.modes}
+	e := &Engine{cfg: cfg, point: cfg.Point, base: deciding(cfg.Point, sources), level: level, shipped: level, modes: g.modes}
 	all := sourcesOf(cfg.Point, level, g.exists, sources)
-	e.revision = revision(level, append(all, others(sources)...))
 	if e.custom = replaces(e.base, sources); e.custom {
 		e.level = "custom"
 	}
@@ -109,6 +113,16 @@ func (e *Engine) prepare(sources, all []source, data map[string]any, grants stri
 	if err != nil {
 		return err
 	}
+	if local {
+		used, parsed, err := libraryModules(modules)
+		if err != nil {
+			return err
+		}
+		all = append(all, used...)
+		maps.Copy(modules, parsed)
+	}
+	e.modules = modules
+	e.revision = revision(e.shipped, append(all, others(sources)...))
 	var own []*ast.Module
 	for _, s := range sources {
 		if m := modules[s.shown]; m != nil {
@@ -220,6 +234,11 @@ func compile(body ast.Body, modules map[string]*ast.Module, data map[string]any,
 	}
 	if c.Compile(modules); c.Failed() {
 		return rego.PreparedEvalQuery{}, syntax(c.Errors)
+	}
+	if !shippedOnly {
+		if err := libraryRules(c.Modules); err != nil {
+			return rego.PreparedEvalQuery{}, err
+		}
 	}
 	q, err := rego.New(
 		rego.Compiler(c),

@@ -1,6 +1,23 @@
 package policy
 
-import "encoding/json"
+import (
+	_ "embed"
+	"encoding/json"
+)
+
+// attestedEvidence is evidence with attestations of every kind, for the image
+// of exampleInput. Rego tests find it as data.ward.example_evidence.
+//
+//go:embed testdata/attestations/evidence.json
+var attestedEvidence []byte
+
+func exampleEvidence() map[string]any {
+	var m map[string]any
+	if err := json.Unmarshal(attestedEvidence, &m); err != nil {
+		panic(err) // compiled in
+	}
+	return m
+}
 
 // exampleInput is a run that every shipped level allows. Rego tests find it as
 // data.ward.example and change what they are about.

@@ -110,6 +110,9 @@ func TestShippedCodesAreKnown(t *testing.T) {
 	}
 	var all []string
 	for _, f := range files {
+		if f.IsDir() {
+			continue // the library refuses nothing
+		}
 		b, err := os.ReadFile("rego/" + f.Name())
 		if err != nil {
 			t.Fatal(err)

@@ -38,22 +38,6 @@ func (x *explainer) rules(of Explanation) ([]RuleAt, error) {
 	if err != nil {
 		return nil, err
 	}
-	sources, err := readDir(x.r.cfg.Dir, false)
-	if err != nil {
-		return nil, err
-	}
-	g, err := readGrants(x.r.cfg.Dir, sources)
-	if err != nil {
-		return nil, err
-	}
-	level := g.level
-	if x.r.cfg.Level != "" {
-		level = stricter(level, x.r.cfg.Level)
-	}
-	modules, err := parse(sourcesOf(e.point, level, g.exists, sources))
-	if err != nil {
-		return nil, err
-	}
 	var out []RuleAt
 	seen := map[string]bool{}
 	for _, r := range slices.Concat(of.Now.Deny, of.Now.Warn) {
@@ -62,7 +46,7 @@ func (x *explainer) rules(of Explanation) ([]RuleAt, error) {
 		}
 		seen[r.Code] = true
 		at := RuleAt{Code: r.Code}
-		if rule := ruleOf(modules, r.Code); rule != nil {
+		if rule := ruleOf(e.modules, r.Code); rule != nil {
 			at.Where = fmt.Sprintf("%s:%d", rule.Location.File, rule.Location.Row)
 			at.Looked = x.looked(rule)
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -105,6 +106,11 @@ func (e *Engine) suites(dirs []string) ([]suite, error) {
 		for _, f := range files {
 			tests = append(tests, shippedSource(strings.TrimPrefix(f, "rego/")))
 		}
+		ofLibrary, err := libraryTests()
+		if err != nil {
+			return nil, err
+		}
+		tests = append(tests, ofLibrary...)
 		out = append(out, suite{more: tests})
 		if e.cfg.Dir == "" {
 			return out, nil
@@ -140,6 +146,7 @@ func (s suite) run(ctx context.Context, opt TestOptions, covered coverage) ([]*t
 	}
 	ward := g.document(g.level, true)
 	ward["example"] = example()
+	ward["example_evidence"] = exampleEvidence()
 	data["ward"] = ward
 	for _, point := range sorted(decisionFiles) {
 		if point != PointRun && (!asRun[point] || extended[point]) && !replaces(point, sources) {
@@ -151,6 +158,11 @@ func (s suite) run(ctx context.Context, opt TestOptions, covered coverage) ([]*t
 	if err != nil {
 		return nil, err
 	}
+	_, used, err := libraryModules(modules)
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(modules, used)
 	c := ast.NewCompiler().WithCapabilities(capabilities()).WithSchemas(inputTypes()).WithEnablePrintStatements(true)
 	store := inmem.NewFromObjectWithOpts(data, inmem.OptRoundTripOnWrite(false))
 	txn, err := store.NewTransaction(ctx, storage.TransactionParams{})
