@@ -97,7 +97,7 @@ func TestExampleIsAnInput(t *testing.T) {
 	if err := dec.Decode(&in); err != nil {
 		t.Fatal(err)
 	}
-	b, err := in.encode()
+	b, _, err := in.encode()
 	if err != nil {
 		t.Fatal(err)
 	}

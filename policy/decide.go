@@ -32,23 +32,33 @@ func (e *Engine) Decide(ctx context.Context, in Input) (Decision, error) {
 	if want := cmp.Or(e.cfg.Point, PointRun); in.Point != want {
 		return Decision{}, invalidInput("point %q is not the one that this policy was opened for (%s)", in.Point, want)
 	}
-	text, err := in.encode()
+	text, spans, err := in.encode()
 	if err != nil {
 		return Decision{}, err
 	}
 	if err := ctx.Err(); err != nil {
 		return Decision{}, (&stop{context.Cause(ctx)}).fault()
 	}
-	parsed, err := ast.ValueFromReader(bytes.NewReader(text))
+	seen := text
+	if !e.gaze.attestations {
+		seen = without(text, spans)
+	}
+	parsed, err := ast.ValueFromReader(bytes.NewReader(seen))
 	if err != nil {
 		return Decision{}, invalidInput("%v", err)
 	}
-	return e.judge(ctx, text, parsed)
+	d, err := e.judge(ctx, text, parsed)
+	d.spans = spans
+	return d, err
 }
 
 // judge answers about an input that is text, and parsed.
 func (e *Engine) judge(ctx context.Context, text []byte, parsed ast.Value) (Decision, error) {
 	d := Decision{level: e.level, revision: e.revision, inputDigest: digestOf(text), input: text}
+	if r := e.gaze.unseen(parsed); r != nil {
+		d.deny = []Reason{*r}
+		return d, nil
+	}
 	found, err := e.evaluate(ctx, parsed)
 	if stopped := (*stop)(nil); errors.As(err, &stopped) {
 		return Decision{}, stopped.fault()

@@ -59,6 +59,7 @@ type Decision struct {
 	revision    string
 	inputDigest string
 	input       []byte
+	spans       []Span
 	obligedBy   Obligations
 }
 
@@ -106,6 +107,10 @@ func (d Decision) InputDigest() string { return d.inputDigest }
 
 // Input is the exact JSON decided about, as InputDigest was taken of it.
 func (d Decision) Input() []byte { return slices.Clone(d.input) }
+
+// Predicates says where in Input predicates stand, in order. They may be large
+// and the same in many inputs.
+func (d Decision) Predicates() []Span { return slices.Clone(d.spans) }
 
 // MarshalJSON writes the decision for records and machines; docs/policy.md
 // documents the form. There is no way back: a decision is made, never read.

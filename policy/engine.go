@@ -49,6 +49,7 @@ type Engine struct {
 	// all that are, as they were parsed.
 	shipped string
 	modules map[string]*ast.Module
+	gaze    gaze
 }
 
 // maxCompile bounds parsing and compiling local files, in wall time. A
@@ -132,6 +133,7 @@ func (e *Engine) prepare(sources, all []source, data map[string]any, grants stri
 	if err := e.modes.check(grants, own); err != nil {
 		return err
 	}
+	e.gaze = gazeOf(own)
 	e.question = questionFor(e.point, sources, all, modules, len(e.modes) > 0)
 	e.query, err = compile(e.question.body, modules, data, !local)
 	return err

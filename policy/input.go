@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -34,17 +35,20 @@ type Input struct {
 	// Evidence is what verification found, as verify.Evidence marshals itself;
 	// empty means nothing was verified.
 	Evidence json.RawMessage `json:"evidence"`
-	Run      Run             `json:"run"`
-	OCI      OCI             `json:"oci"`
-	Exec     Exec            `json:"exec"`
-	Cp       Cp              `json:"cp"`
-	Attach   Attach          `json:"attach"`
-	Restart  Restart         `json:"restart"`
-	Pull     Pull            `json:"pull"`
-	Build    Build           `json:"build"`
-	CI       CI              `json:"ci"`
-	K8s      K8s             `json:"k8s"`
-	Host     Host            `json:"host"`
+	// Predicates are those of the attestations in Evidence, by digest. Decide
+	// puts each in its place, as its attestation's "predicate".
+	Predicates map[string]json.RawMessage `json:"-"`
+	Run        Run                        `json:"run"`
+	OCI        OCI                        `json:"oci"`
+	Exec       Exec                       `json:"exec"`
+	Cp         Cp                         `json:"cp"`
+	Attach     Attach                     `json:"attach"`
+	Restart    Restart                    `json:"restart"`
+	Pull       Pull                       `json:"pull"`
+	Build      Build                      `json:"build"`
+	CI         CI                         `json:"ci"`
+	K8s        K8s                        `json:"k8s"`
+	Host       Host                       `json:"host"`
 	// Document is what the request was read from, where that is a document: a
 	// Kubernetes object, a compose file, a Dockerfile's instructions; else null.
 	Document json.RawMessage `json:"document"`
@@ -254,16 +258,19 @@ type Host struct {
 
 // encode returns the one JSON form of the input: what is evaluated, digested
 // and kept. Lists are never null, so that a policy can count on them.
-func (in Input) encode() ([]byte, error) {
+func (in Input) encode() ([]byte, []Span, error) {
+	refuse := func(format string, args ...any) ([]byte, []Span, error) {
+		return nil, nil, invalidInput(format, args...)
+	}
 	if in.Version != 0 && in.Version != InputVersion {
-		return nil, invalidInput("version %d is not %d", in.Version, InputVersion)
+		return refuse("version %d is not %d", in.Version, InputVersion)
 	}
 	in.Version = InputVersion
 	if _, known := decisionFiles[in.Point]; !known {
-		return nil, invalidInput("point %q is not one this version decides", in.Point)
+		return refuse("point %q is not one this version decides", in.Point)
 	}
 	if in.Now.IsZero() {
-		return nil, invalidInput("it has no time")
+		return refuse("it has no time")
 	}
 	in.Now = in.Now.UTC()
 	if len(in.Evidence) == 0 {
@@ -272,26 +279,45 @@ func (in Input) encode() ([]byte, error) {
 	for _, m := range in.Run.Mounts {
 		// A grant is about a directory, never about where ".." leads from it.
 		if m.Type == "bind" && (!path.IsAbs(m.Source) || path.Clean(m.Source) != m.Source) {
-			return nil, invalidInput("bind source %q is not a clean absolute path", m.Source)
+			return refuse("bind source %q is not a clean absolute path", m.Source)
 		}
 	}
 	in.fill()
-	if err := in.Image.believe(in.Evidence); err != nil {
-		return nil, invalidInput("evidence: %v", err)
+	evidence, spans, err := place(in.Evidence, in.Predicates)
+	if err == nil {
+		err = in.Image.believe(evidence)
+	}
+	if err != nil {
+		return refuse("evidence: %v", err)
+	}
+	if len(spans) > 0 {
+		in.Evidence = json.RawMessage("null") // until all else is checked
 	}
 	b, err := json.Marshal(in)
 	if err != nil {
-		return nil, invalidInput("%v", err) // NaN or infinite cpus, broken evidence
+		return refuse("%v", err) // NaN or infinite cpus, broken evidence
 	}
-	if len(b) > maxInput {
-		return nil, invalidInput("%d bytes are more than %d", len(b), maxInput)
+	text, plain := b, b
+	if len(spans) > 0 {
+		// Nothing before it is anybody else's JSON: in a string its quotes would
+		// be escaped.
+		const gap = `,"evidence":`
+		at := bytes.Index(b, []byte(gap+`null,"run":{`)) + len(gap)
+		for i := range spans {
+			spans[i].At += at
+		}
+		text = slices.Concat(b[:at], evidence, b[at+len("null"):])
+		plain = without(text, spans)
+	}
+	if len(plain) > maxInput {
+		return refuse("%d bytes are more than %d", len(plain), maxInput)
 	}
 	// encoding/json writes U+FFFD for bytes that are not UTF-8: the policy
 	// would then judge another path or argument than the kernel gets.
-	if !utf8.Valid(b) || hasReplaced(b) {
-		return nil, invalidInput("it holds text that is not UTF-8")
+	if !utf8.Valid(plain) || hasReplaced(plain) {
+		return refuse("it holds text that is not UTF-8")
 	}
-	return b, nil
+	return text, spans, nil
 }
 
 // fill turns absent lists and maps into empty ones.

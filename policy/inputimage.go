@@ -133,12 +133,19 @@ func (i *Image) believe(evidence json.RawMessage) error {
 			Format          string `json:"format"`
 			Issuer, Subject string
 		} `json:"signers"`
+		Attestations []attested `json:"attestations"`
 	}
 	if err := json.Unmarshal(evidence, &ev); err != nil {
 		return err
 	}
 	if !ev.Verified || ev.Digest == "" || ev.Digest != i.Checksum {
 		return nil
+	}
+	for _, a := range ev.Attestations {
+		if p, ok := provenanceOf(a); ok {
+			i.HasProvenance, i.Provenance = true, p
+			break
+		}
 	}
 	for _, s := range ev.Signers {
 		if s.Kind == "static" {
@@ -149,4 +156,63 @@ func (i *Image) believe(evidence json.RawMessage) error {
 		i.Signatures = append(i.Signatures, sig)
 	}
 	return nil
+}
+
+// provenanceOf reads SLSA provenance of the two versions in use. What it does
+// not say, or says in another form, stays empty.
+func provenanceOf(a attested) (p Provenance, ok bool) {
+	p = Provenance{PredicateType: a.Type, ConfigSource: ConfigSource{Digest: map[string]string{}}}
+	switch a.Type {
+	case "https://slsa.dev/provenance/v1":
+		var s struct {
+			BuildDefinition struct {
+				BuildType          string
+				ExternalParameters struct {
+					// ConfigSource is BuildKit's, Workflow GitHub's.
+					ConfigSource ConfigSource
+					Workflow     struct{ Repository, Ref, Path string }
+				}
+			}
+			RunDetails struct {
+				Builder  struct{ ID string }
+				Metadata struct{ InvocationID, StartedOn, FinishedOn string }
+			}
+		}
+		if json.Unmarshal(a.Stated, &s) != nil {
+			return p, false
+		}
+		d, r := s.BuildDefinition, s.RunDetails
+		p.BuildType, p.BuilderID = d.BuildType, r.Builder.ID
+		p.InvocationID, p.StartedOn, p.FinishedOn = r.Metadata.InvocationID, r.Metadata.StartedOn, r.Metadata.FinishedOn
+		p.ConfigSource = d.ExternalParameters.ConfigSource
+		if w := d.ExternalParameters.Workflow; p.ConfigSource.URI == "" && w.Repository != "" {
+			p.ConfigSource = ConfigSource{URI: "git+" + w.Repository + "@" + w.Ref, Path: w.Path}
+		}
+	case "https://slsa.dev/provenance/v0.2":
+		var s struct {
+			BuildType  string
+			Builder    struct{ ID string }
+			Invocation struct {
+				ConfigSource struct {
+					URI        string
+					Digest     map[string]string
+					EntryPoint string
+				}
+			}
+			Metadata struct{ BuildInvocationID, BuildStartedOn, BuildFinishedOn string }
+		}
+		if json.Unmarshal(a.Stated, &s) != nil {
+			return p, false
+		}
+		c := s.Invocation.ConfigSource
+		p.BuildType, p.BuilderID = s.BuildType, s.Builder.ID
+		p.InvocationID, p.StartedOn, p.FinishedOn = s.Metadata.BuildInvocationID, s.Metadata.BuildStartedOn, s.Metadata.BuildFinishedOn
+		p.ConfigSource = ConfigSource{c.URI, c.Digest, c.EntryPoint}
+	default:
+		return p, false
+	}
+	if p.ConfigSource.Digest == nil {
+		p.ConfigSource.Digest = map[string]string{}
+	}
+	return p, true
 }

@@ -43,8 +43,8 @@ func (r *Replayer) engine(point string) (*Engine, error) {
 // that was recorded. An input of another version, or of a point that this ward
 // does not know, is fault.Invalid with rule policy.input-version or policy.input.
 func (r *Replayer) Decide(ctx context.Context, input []byte) (Decision, error) {
-	if len(input) > maxInput {
-		return Decision{}, invalidInput("%d bytes are more than %d", len(input), maxInput)
+	if len(input) > maxInput+maxPredicates {
+		return Decision{}, invalidInput("%d bytes are more than %d", len(input), maxInput+maxPredicates)
 	}
 	// The reader that Decide uses, so that both see the same input in the same bytes.
 	parsed, err := ast.ValueFromReader(bytes.NewReader(input))

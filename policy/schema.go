@@ -29,7 +29,9 @@ func typeOf(t reflect.Type) map[string]any {
 	case reflect.Struct:
 		members := map[string]any{}
 		for f := range t.Fields() {
-			members[f.Tag.Get("json")] = typeOf(f.Type)
+			if name := f.Tag.Get("json"); name != "-" {
+				members[name] = typeOf(f.Type)
+			}
 		}
 		return map[string]any{"type": "object", "properties": members, "additionalProperties": false}
 	case reflect.Map:

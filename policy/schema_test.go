@@ -76,6 +76,9 @@ func same(t *testing.T, at string, s map[string]any, typ reflect.Type) {
 		props, _ := s["properties"].(map[string]any)
 		for f := range typ.Fields() {
 			name := f.Tag.Get("json")
+			if name == "-" {
+				continue
+			}
 			members = append(members, name)
 			p, ok := props[name].(map[string]any)
 			if !ok {

@@ -98,7 +98,7 @@ func (c *Copy) enter(ctx context.Context, at policy.Cp, req sandbox.FilesRequest
 // before is what is on record before anything is looked at.
 func (c *Copy) before(ev verify.Evidence, dec policy.Decision) (r audit.Copy, err error) {
 	r = c.record
-	r.Evidence, r.Input = rawJSON(ev), dec.InputDigest()
+	r.Evidence, r.Input = RecordedEvidence(ev), dec.InputDigest()
 	r.Decision, err = c.a.e.explained(dec)
 	return r, err
 }

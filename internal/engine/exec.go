@@ -91,7 +91,7 @@ func (e *Engine) Exec(ctx context.Context, req ExecRequest, io Stdio) (*StartedE
 		Type: audit.ExecIntent, Run: plan.Run, Actor: req.Actor, Plan: sandbox.Digest(encoded),
 		Point: a.point, Container: plan.Container, Exec: plan.Exec, Purpose: req.Purpose, Name: a.c.Name,
 		Image: a.image(), User: fmt.Sprintf("%d:%d", plan.Process.UID, plan.Process.GID), Cwd: plan.Process.Cwd,
-		Evidence: rawJSON(ev), Args: plan.Process.Args, EnvNames: envNames(plan.Process.Env),
+		Evidence: RecordedEvidence(ev), Args: plan.Process.Args, EnvNames: envNames(plan.Process.Env),
 	}, dec)
 	if err != nil {
 		return nil, a.refuse(ctx, "record", unrecorded(err))

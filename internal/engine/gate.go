@@ -256,7 +256,7 @@ func (e *Engine) recordVerdict(ctx context.Context, req GateRequest, v Verdict) 
 		Image: audit.Image{Reference: cmp.Or(v.Image.Reference, req.Image), Digest: v.Image.Digest}, Stage: v.Stage,
 	}
 	if v.Evidence.Verified() {
-		d.Evidence = rawJSON(v.Evidence)
+		d.Evidence = RecordedEvidence(v.Evidence)
 	}
 	if f := v.Refusal; f != nil {
 		d.Class, d.Rule, d.Cause, d.Remedy = f.Class.Error(), f.Rule, f.Cause, f.Remedy

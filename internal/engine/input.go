@@ -27,7 +27,7 @@ func inputFor(req Request, img images.Image, ev verify.Evidence, p sandbox.Plan)
 			Labels: img.Config.Labels, Env: img.Config.Env, User: img.Config.User, CreatedTime: img.Created,
 			WorkingDir: img.Config.WorkingDir, Volumes: img.Config.Volumes,
 		},
-		Evidence: rawJSON(ev),
+		Evidence: rawJSON(ev), Predicates: ev.Predicates(),
 		Run: policy.Run{
 			Name: p.Name, Hostname: p.Hostname, Args: p.Process.Args, EnvNames: envNames(p.Process.Env), Cwd: p.Process.Cwd,
 			User:         policy.User{UID: p.Process.UID, GID: p.Process.GID, Groups: p.Process.Groups},

@@ -148,7 +148,13 @@ func (r Recorded) bytes(inline json.RawMessage, kept *KeptBytes, digest string) 
 		if digest != "" && kept.Digest != digest {
 			return nil, fmt.Errorf("%w: the record names two digests", ErrNotKept)
 		}
-		b, err := audit.Kept(r.layout.Audit(), kept.Digest)
+		read := func(digest string) ([]byte, error) { return audit.Kept(r.layout.Audit(), digest) }
+		b, err := []byte(nil), error(nil)
+		if len(kept.Parts) > 0 {
+			b, err = kept.assemble(read)
+		} else {
+			b, err = read(kept.Digest)
+		}
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, ErrNotKept
 		}

@@ -185,7 +185,7 @@ func intent(a *attempt, ev verify.Evidence, p sandbox.Plan, encoded []byte) audi
 	return audit.Intent{
 		Run: p.Run, Actor: a.req.Actor, Plan: sandbox.Digest(encoded),
 		Point: a.point(), Container: p.Container, Name: p.Name, Image: audit.Image{Reference: p.Image.Reference, Digest: p.Image.Digest},
-		Evidence: rawJSON(ev), Args: p.Process.Args, EnvNames: envNames(p.Process.Env),
+		Evidence: RecordedEvidence(ev), Args: p.Process.Args, EnvNames: envNames(p.Process.Env),
 		Labels: a.req.Labels, Remove: a.req.Remove, IDBase: p.IDMap.Base, Mounted: mountedImages(p),
 	}
 }

@@ -234,9 +234,7 @@ func (a *attempt) intent(ev verify.Evidence, encoded []byte) (audit.Intent, erro
 		Decision: why, Input: asked, Args: a.args,
 	}
 	if a.digest != "" {
-		if b, err := json.Marshal(ev); err == nil {
-			in.Evidence = b
-		}
+		in.Evidence = engine.RecordedEvidence(ev)
 	}
 	if a.op == opExec {
 		in.Container, in.Exec = a.run, a.exec

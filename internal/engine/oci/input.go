@@ -98,6 +98,6 @@ func addImage(in *policy.Input, img images.Image, ev verify.Evidence) {
 	in.Image = policy.Image{Ref: img.Reference, Host: host, Repo: repo, Checksum: img.Digest, Index: img.Index, ID: img.ID,
 		Platform: img.Platform, OS: os, Arch: arch, Labels: img.Config.Labels, Env: img.Config.Env, User: img.Config.User, CreatedTime: img.Created}
 	if b, err := ev.MarshalJSON(); err == nil {
-		in.Evidence = b
+		in.Evidence, in.Predicates = b, ev.Predicates()
 	}
 }
