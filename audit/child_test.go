@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -28,6 +29,14 @@ func child(w []string) error {
 		return childIntend(w[1], "1")
 	case "create":
 		return Create(Config{Dir: w[1], Host: "host-1.example"})
+	case "follow": // read what there is, without a lock; say how much
+		f, err := NewFollower(w[1], w[2], Position{})
+		if err != nil {
+			return err
+		}
+		out, err := f.Next(100)
+		fmt.Println(len(out))
+		return errors.Join(err, f.Close())
 	case "hold": // take the lock and keep it until killed
 		f, err := os.OpenFile(w[1]+"/"+journalDir+"/"+lockFile, os.O_RDWR, 0)
 		if err != nil {
