@@ -21,7 +21,7 @@ import (
 
 func newAudit(a *app) *cobra.Command {
 	group := &cobra.Command{Use: "audit", Short: "The audit log: read it, check it, prove it"}
-	group.AddCommand(newAuditLog(a), newAuditShow(a), newAuditVerify(a), newAuditProve(a), newAuditKey(a), newAuditInit(a),
+	group.AddCommand(newAuditLog(a), newAuditShow(a), newAuditVerify(a), newAuditProve(a), newAuditKey(a), newAuditInit(a), newAuditExport(a),
 		newAuditCheckpoint(a), newAuditConsistency(a), newAuditPublish(a))
 	return group
 }
