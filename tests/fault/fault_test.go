@@ -6,6 +6,7 @@ package fault
 import (
 	"bytes"
 	"encoding/json"
+	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,7 +18,16 @@ import (
 	"github.com/ward-project/ward/tests/lab"
 )
 
-func TestMain(m *testing.M) { os.Exit(lab.Main(m)) }
+// Most of a test's time here is waiting: for a moment to kill at, for the
+// kernel to be done with what was killed. So more of them run at a time than
+// there are processors.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		_ = f.Value.Set("6")
+	}
+	os.Exit(lab.Collect(m))
+}
 
 const image = "fault.example/busybox:1"
 

@@ -45,6 +45,7 @@ var steps = []struct {
 
 // TestKillAtEverySystemCall kills whoever reaches the n-th such call.
 func TestKillAtEverySystemCall(t *testing.T) {
+	t.Parallel()
 	w := newWard(t)
 	for _, s := range steps {
 		for i, n := range s.whens {
@@ -108,6 +109,7 @@ func alive(pid int) bool {
 // TestContainerDiesWithMonitor kills a monitor: the kernel kills the container
 // with it, and the next command records the loss and cleans up.
 func TestContainerDiesWithMonitor(t *testing.T) {
+	t.Parallel()
 	w := newWard(t)
 	id, st := start(t, w, image, "sh", "-c", "trap '' TERM HUP INT; sleep 600 & sleep 600")
 	below := family(st.PID)
@@ -139,6 +141,7 @@ func TestContainerDiesWithMonitor(t *testing.T) {
 // TestGateDiesContainerStaysWatched kills the command that started a container
 // in the foreground: its monitor goes on watching and recording.
 func TestGateDiesContainerStaysWatched(t *testing.T) {
+	t.Parallel()
 	w := newWard(t)
 	cmd := w.Command("run", "--rm", "--name", "left", image, "sh", "-c", "echo "+marker+"; sleep 1; exit 7")
 	out, err := cmd.StdoutPipe()
@@ -165,6 +168,7 @@ func TestGateDiesContainerStaysWatched(t *testing.T) {
 
 // TestManyAtOnce runs several commands on one root at the same time.
 func TestManyAtOnce(t *testing.T) {
+	t.Parallel()
 	w := newWard(t)
 	const n = 6
 	results := make(chan lab.Result, n)

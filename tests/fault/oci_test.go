@@ -81,26 +81,33 @@ func callers(t *testing.T, w *lab.Ward, more ...string) {
 // that is left, and checks that this is enough.
 func deleted(t *testing.T, w *lab.Ward) {
 	t.Helper()
-	root := filepath.Join(w.Root, "run/oci")
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		quiet := len(w.Processes()) == 0
-		es, _ := os.ReadDir(root)
-		for _, e := range es {
-			if r := oci(w, "delete", "--force", e.Name()); r.Code != 0 {
-				t.Errorf("delete --force %s: exit %d\n%s", e.Name(), r.Code, r.Stderr)
-			}
-			if _, err := os.Stat(filepath.Join(root, e.Name())); err == nil {
-				t.Errorf("container %s is there after its deletion", e.Name())
-			}
-		}
-		if len(es) == 0 && quiet {
+		n := deleteOCI(t, w)
+		if n == 0 && quiet {
 			return
 		}
 		if t.Failed() || time.Now().After(deadline) {
-			t.Errorf("containers %v, processes %v", es, w.Processes())
+			t.Errorf("%d containers, processes %v", n, w.Processes())
 			return
 		}
 	}
+}
+
+// deleteOCI deletes every container of ward-oci, and returns how many there were.
+func deleteOCI(t *testing.T, w *lab.Ward) int {
+	t.Helper()
+	root := filepath.Join(w.Root, "run/oci")
+	es, _ := os.ReadDir(root)
+	for _, e := range es {
+		if r := oci(w, "delete", "--force", e.Name()); r.Code != 0 {
+			t.Errorf("delete --force %s: exit %d\n%s", e.Name(), r.Code, r.Stderr)
+		}
+		if _, err := os.Stat(filepath.Join(root, e.Name())); err == nil {
+			t.Errorf("container %s is there after its deletion", e.Name())
+		}
+	}
+	return len(es)
 }
 
 // acknowledged checks that what commands have said they did is on record.
@@ -154,6 +161,7 @@ var ociSteps = []struct {
 // TestKillOCIAtEverySystemCall kills whoever reaches the n-th such call of a
 // whole life through ward-oci, and of a delete.
 func TestKillOCIAtEverySystemCall(t *testing.T) {
+	t.Parallel()
 	w := ociWard(t)
 	for _, s := range ociSteps {
 		for i, n := range s.whens {

@@ -10,6 +10,7 @@ import (
 // flush has succeeded before the payload's execve begins, and that a run has
 // exactly one.
 func TestRecordBeforePayload(t *testing.T) {
+	t.Parallel()
 	w := newWard(t)
 	trace, out := straced(t, w, []string{"-e", "trace=fdatasync,fsync,sync_file_range,execve,execveat"},
 		"run", "--rm", image, "echo", marker)

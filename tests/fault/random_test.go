@@ -55,14 +55,18 @@ func shell(w *lab.Ward, life, name string, flags ...string) *exec.Cmd {
 }
 
 // TestRandomKills kills a random process, of whichever life is under way, at a
-// random moment, five hundred times. Nothing that is left may need hands: the
+// random moment, five hundred times (or WARD_KILLS). Nothing that is left may need hands: the
 // next command works, every container that is left can be removed, and every
 // run has exactly one end.
 func TestRandomKills(t *testing.T) {
 	lab.NeedsRoot(t)
+	t.Parallel()
 	rounds, wards := 500, 4
 	if testing.Short() {
 		rounds = 8
+	}
+	if s := os.Getenv("WARD_KILLS"); s != "" {
+		rounds, _ = strconv.Atoi(s)
 	}
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("WARD_SEED"); s != "" {
@@ -123,7 +127,7 @@ func restored(t *testing.T, w *lab.Ward) {
 		// In this order: a command that ends between the two has made its container.
 		quiet := len(w.Processes()) == 0
 		ids := strings.Fields(w.Must("ps", "-aq", "--no-trunc"))
-		if len(ids) == 0 && quiet {
+		if deleteOCI(t, w) == 0 && len(ids) == 0 && quiet {
 			break
 		}
 		if len(ids) == 0 {
@@ -145,6 +149,7 @@ func restored(t *testing.T, w *lab.Ward) {
 // at once: nothing is left, and no two that lived at the same time had the
 // same range of ids.
 func TestCrowd(t *testing.T) {
+	t.Parallel()
 	w := newWard(t)
 	callers(t, w)
 	w.Patience = 5 * time.Minute

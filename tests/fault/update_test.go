@@ -24,6 +24,7 @@ var updateSteps = []string{"flock", "fsync", "pwrite64", "fdatasync", "renameat"
 // what the next command shows, and what the next start would have are the same
 // after it, and each change that is on record has one end there.
 func TestKillUpdate(t *testing.T) {
+	t.Parallel()
 	w := newWard(t)
 	w.Must("run", "-d", "--name", "up", "--memory", "40m", "--memory-swap", "40m", image, "sleep", "600")
 	w.Must("create", "--name", "still", "--memory", "40m", "--memory-swap", "40m", image, "true")
@@ -141,6 +142,7 @@ func changesEnded(t *testing.T, w *lab.Ward) {
 // taken up: nothing is said of the change before it is known, nobody is held
 // up by that, and what is said then stays true.
 func TestUpdateOfASilentMonitor(t *testing.T) {
+	t.Parallel()
 	w := newWard(t)
 	id, st := start(t, w, "--name", "late", "--memory", "40m", "--memory-swap", "40m", image, "sleep", "600")
 	defer w.Do("rm", "-f", "late")
@@ -181,6 +183,7 @@ func TestUpdateOfASilentMonitor(t *testing.T) {
 // TestUpdatesAtOnce changes one container from several sides: one after the
 // other, and the last one holds everywhere.
 func TestUpdatesAtOnce(t *testing.T) {
+	t.Parallel()
 	w := newWard(t)
 	w.Must("run", "-d", "--name", "many", "--memory", "40m", "--memory-swap", "40m", image, "sleep", "600")
 	defer w.Do("rm", "-f", "many")

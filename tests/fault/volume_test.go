@@ -38,6 +38,7 @@ var volumeSteps = []struct {
 // makes, fills and mounts volumes. The next commands find them whole or not at
 // all, and nothing of those that nobody named.
 func TestKillWithVolumes(t *testing.T) {
+	t.Parallel()
 	w := newWard(t)
 	for _, s := range volumeSteps {
 		for i, n := range s.whens {
@@ -107,6 +108,7 @@ func volumeName(t *testing.T, e audit.Entry) string {
 
 // TestKillVolumeCommands kills ward volume create and rm.
 func TestKillVolumeCommands(t *testing.T) {
+	t.Parallel()
 	w := newWard(t)
 	for _, verb := range []string{"create", "rm"} {
 		for _, call := range []string{"mkdirat", "fsync", "pwrite64", "fdatasync", "renameat,rename", "unlinkat", "flock"} {
@@ -133,6 +135,7 @@ func TestKillVolumeCommands(t *testing.T) {
 // TestVolumesAreNotRemovedInUse has runs use a volume that others remove all
 // the time: each run keeps what it has.
 func TestVolumesAreNotRemovedInUse(t *testing.T) {
+	t.Parallel()
 	w := newWard(t)
 	stop := make(chan struct{})
 	var remover, runs sync.WaitGroup

@@ -286,6 +286,23 @@ func (w *Ward) Processes() []string {
 	return found
 }
 
+// begun is when this process began, in ticks since the machine did: what is
+// older belongs to no ward of its own.
+var begun = func() uint64 {
+	stat, _ := os.ReadFile("/proc/self/stat")
+	return startTime(stat)
+}()
+
+// startTime is field 22 of a /proc/PID/stat.
+func startTime(stat []byte) uint64 {
+	f := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	if len(f) < 20 {
+		return 0
+	}
+	n, _ := strconv.ParseUint(string(f[19]), 10, 64)
+	return n
+}
+
 func (w *Ward) owns(pid int, runs map[string]bool) (string, bool) {
 	dir := filepath.Join("/proc", strconv.Itoa(pid))
 	stat, err := os.ReadFile(filepath.Join(dir, "stat"))
@@ -294,6 +311,9 @@ func (w *Ward) owns(pid int, runs map[string]bool) (string, bool) {
 	}
 	if i := bytes.LastIndexByte(stat, ')'); i < 0 || bytes.HasPrefix(stat[i:], []byte(") Z")) {
 		return "", false // a zombie is its parent's
+	}
+	if startTime(stat) < begun {
+		return "", false // before there was any ward, and read no further
 	}
 	cgroup, _ := os.ReadFile(filepath.Join(dir, "cgroup"))
 	cmdline, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
