@@ -61,17 +61,24 @@ const maxCompile = 10 * time.Second
 // force is not in force. Files that take too long are fault.Unavailable.
 func Open(cfg Config) (*Engine, error) {
 	cfg.Point = cmp.Or(cfg.Point, PointRun)
-	if _, ok := decisionFiles[cfg.Point]; !ok {
-		return nil, invalidInput("point %q is not one this version decides", cfg.Point)
-	}
-	if _, ok := levelFiles[cfg.Level]; cfg.Level != "" && !ok {
-		return nil, fault.New(fault.Invalid, "policy.level", fmt.Sprintf("there is no policy level %q", cfg.Level), fmt.Sprintf("use %s, %s or %s", Restricted, Baseline, Privileged))
+	if err := cfg.check(); err != nil {
+		return nil, err
 	}
 	sources, err := readDir(cfg.Dir, false)
 	if err != nil {
 		return nil, err
 	}
 	return open(cfg, sources)
+}
+
+func (cfg Config) check() error {
+	if _, ok := decisionFiles[cfg.Point]; !ok {
+		return invalidInput("point %q is not one this version decides", cfg.Point)
+	}
+	if _, ok := levelFiles[cfg.Level]; cfg.Level != "" && !ok {
+		return fault.New(fault.Invalid, "policy.level", fmt.Sprintf("there is no policy level %q", cfg.Level), fmt.Sprintf("use %s, %s or %s", Restricted, Baseline, Privileged))
+	}
+	return nil
 }
 
 // open compiles the policy that the files of a directory are.

@@ -23,18 +23,8 @@ import (
 // TrustDir is a Verifier over the trust policies in dir.
 func TrustDir(dir string) Verifier { return verify.NewDirectory(dir) }
 
-type policyDir string
-
 // PolicyDir is a Decider over the shipped policies and those in dir.
-func PolicyDir(dir string) Decider { return policyDir(dir) }
-
-func (d policyDir) Decide(ctx context.Context, in policy.Input) (policy.Decision, error) {
-	p, err := policy.Open(policy.Config{Dir: string(d), Point: in.Point})
-	if err != nil {
-		return policy.Decision{}, err
-	}
-	return p.Decide(ctx, in)
-}
+func PolicyDir(dir string) Decider { return policy.NewDirectory(policy.Config{Dir: dir}) }
 
 // LauncherPath finds ward-launch beside this program or in libexec, never
 // through PATH: whoever sets PATH must not choose what runs as root.
