@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -323,6 +324,10 @@ func (l *Log) commit(ctx context.Context, records []Record, durable, prove bool)
 	l.queue = append(l.queue, q)
 	l.queueMu.Unlock()
 
+	// Others that are about to record something get as far as this first: then
+	// one signature, one write and one flush are for all of them, on one
+	// processor too. Where there are no others nothing is waited for.
+	runtime.Gosched()
 	l.mu.Lock()
 	for !q.done {
 		l.writeNext()

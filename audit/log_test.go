@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -208,6 +209,26 @@ func TestConcurrentCallers(t *testing.T) {
 		t.Fatalf("%d records", r.Size)
 	}
 	t.Logf("%d records in %d commits", r.Size, r.Commits)
+}
+
+// Callers at once share them on one processor too, where none of them runs
+// while another has not come to its write.
+func TestCallersShareAFlush(t *testing.T) {
+	l, dir := newLog(t)
+	before := verified(t, dir, l.VKey()).Commits
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			if err := l.Append(context.Background(), Record{Type: RunExit, Run: "r", Data: Exit{}}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := verified(t, dir, l.VKey()).Commits - before; n > 8 {
+		t.Errorf("16 records in %d commits", n)
+	}
 }
 
 func TestTreeAgreesWithTlog(t *testing.T) {

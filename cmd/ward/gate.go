@@ -25,6 +25,7 @@ type gateFlags struct {
 	pull           string
 	offline        bool
 	pin, inPlace   bool
+	stdin          bool
 	vsa            vsaFlags
 }
 
@@ -42,7 +43,7 @@ type question struct {
 func newGate(a *app) *cobra.Command {
 	var f gateFlags
 	cmd := &cobra.Command{
-		Use:   "gate [OPTIONS] IMAGE... | gate [OPTIONS] -f FILE...",
+		Use:   "gate [OPTIONS] IMAGE... | gate [OPTIONS] -f FILE... | gate --stdin [OPTIONS]",
 		Short: "Answer for a pipeline whether images would be let in: exit 0 allow, 1 deny, 2 usage, 3 unknown",
 		Long: "Resolve, verify and decide about images, as ward run does at its start, and start nothing.\n" +
 			"An image that is not in the store is looked at in its registry: manifest, configuration and\n" +
@@ -62,6 +63,7 @@ func newGate(a *app) *cobra.Command {
 	fs.StringArrayVarP(&f.files, "file", "f", nil, "a compose `file` or Kubernetes objects; - is standard input")
 	fs.StringSliceVarP(&f.outputs, "output", "o", []string{"text"}, "`FORM[=FILE]`, any number of: "+strings.Join(reports.Formats(), ", "))
 	fs.StringVar(&f.pull, "pull", "missing", "ask a registry: missing, always or never")
+	fs.BoolVar(&f.stdin, "stdin", false, "answer for each line of standard input, an image or {\"image\": NAME, \"id\": TEXT}, with a line of JSON, until it ends")
 	fs.BoolVar(&f.offline, "offline", false, "open no socket: the same as --pull never")
 	fs.BoolVar(&f.pin, "pin", false, "write the file to standard output, admitted images with their digests; the report goes to standard error")
 	fs.BoolVar(&f.inPlace, "in-place", false, "with --pin: write the files themselves")
@@ -93,6 +95,9 @@ func (f gateFlags) check(args []string) error {
 	if f.offline && f.pull == string(engine.PullAlways) {
 		return usage("--offline and --pull always contradict each other")
 	}
+	if f.stdin {
+		return f.stdinAlone(args)
+	}
 	if len(args) == 0 && len(f.files) == 0 {
 		return usage("ward gate needs an IMAGE or a file (-f)")
 	}
@@ -119,6 +124,9 @@ func (f gateFlags) policy() engine.PullPolicy {
 func (a *app) gate(cmd *cobra.Command, f gateFlags, args []string) error {
 	if err := f.check(args); err != nil {
 		return err
+	}
+	if f.stdin {
+		return a.gateStdin(cmd, f)
 	}
 	files, err := f.read()
 	if err != nil {
