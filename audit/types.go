@@ -36,6 +36,8 @@ const (
 	GateDecision Type = "gate.decision"
 	// GateSummary says that a signed summary of an allow was made: a Summary.
 	GateSummary Type = "gate.summary"
+	// DoctorProof says what came of showing forged images to the doors: a Proof.
+	DoctorProof Type = "doctor.proof"
 
 	// UpdateDenied says that a container's limits were not changed.
 	UpdateDenied Type = "update.denied"

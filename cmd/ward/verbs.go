@@ -26,7 +26,7 @@ func verbs() []verb {
 		{"gate", newGate},
 		{"registry", func(*app) *cobra.Command { return newRegistry() }},
 		{"version", func(*app) *cobra.Command { return newVersion() }},
-		{"info", newInfo},
+		{"info", newInfo}, {"doctor", newDoctor},
 	}
 }
 

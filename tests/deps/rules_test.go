@@ -11,7 +11,7 @@ const module = "github.com/ward-project/ward"
 // everything is what the front doors may import: all but the launcher.
 var everything = []string{
 	"images", "images/registry", "verify", "policy", "sandbox", "sandbox/profile", "audit", "audit/receipt", "audit/export",
-	"internal/engine", "internal/engine/oci", "internal/api", "internal/ci/manifest", "internal/ci/report", "internal/ci/vsa", "internal/network", "internal/volume", "internal/early", "internal/fault", "internal/fsx",
+	"internal/engine", "internal/engine/oci", "internal/api", "internal/ci/manifest", "internal/ci/report", "internal/ci/vsa", "internal/doctor", "internal/doctor/forge", "internal/network", "internal/volume", "internal/early", "internal/fault", "internal/fsx",
 }
 
 // mayImport says which of our packages a package may import, tests excluded.
@@ -34,12 +34,17 @@ var mayImport = map[string][]string{
 	"audit/receipt":    {},
 	"audit/export":     {"audit", "internal/fsx"},
 	// Readers of files that pipelines have, writers of reports that they read.
-	"internal/ci":      {"internal/fault", "policy"},
-	"internal/early":   {},
-	"internal/fault":   {},
-	"internal/fsx":     {},
-	"internal/network": {"internal/fault", "internal/fsx"},
-	"internal/volume":  {"internal/fault", "internal/fsx"},
+	"internal/ci": {"internal/fault", "policy"},
+	// It tries out what is installed, by the programs themselves.
+	"internal/doctor": {
+		"images", "images/registry", "verify", "policy", "sandbox", "audit", "internal/engine", "internal/doctor/forge", "internal/fault", "internal/fsx",
+	},
+	"internal/doctor/forge": {"internal/fault"},
+	"internal/early":        {},
+	"internal/fault":        {},
+	"internal/fsx":          {},
+	"internal/network":      {"internal/fault", "internal/fsx"},
+	"internal/volume":       {"internal/fault", "internal/fsx"},
 	"internal/engine": {
 		"images", "verify", "policy", "sandbox", "sandbox/profile", "audit", "audit/receipt",
 		"internal/network", "internal/volume", "internal/fault", "internal/fsx",

@@ -1,0 +1,4 @@
+package policy
+
+// Points are all points that are decided about, sorted.
+func Points() []string { return sorted(decisionFiles) }
