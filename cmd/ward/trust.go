@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,8 +12,6 @@ import (
 
 	"github.com/ward-project/ward/audit"
 	"github.com/ward-project/ward/images"
-	"github.com/ward-project/ward/internal/engine"
-	"github.com/ward-project/ward/internal/fault"
 	"github.com/ward-project/ward/verify"
 )
 
@@ -84,90 +81,6 @@ func password(w io.Writer, twice bool) ([]byte, error) {
 		err = invalid("key.password", "the two passwords differ", "try again")
 	}
 	return pw, err
-}
-
-func newVerify(a *app) *cobra.Command {
-	var key, output string
-	var pull, offline bool
-	cmd := &cobra.Command{
-		Use: "verify [--key PUB] IMAGE", Short: "Say who vouches for an image: exit 0 verified, 1 not, 3 unknown", Args: exactly(1, "an IMAGE"),
-		Annotations: map[string]string{"exit": gateVerb},
-		Long: "Judge the signatures kept beside an image by this host's trust policies, exactly as ward run\n" +
-			"does, or with --key by that public key alone. An image that is not local is pulled first; a\n" +
-			"registry that does not answer is exit 3: unknown, which is not the same as unsigned.",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if output != "text" && output != "json" {
-				return usage("--output %.32q is not there yet: use text or json", output)
-			}
-			store, err := a.store(cmd.Context())
-			if err != nil {
-				return err
-			}
-			img, err := store.Resolve(cmd.Context(), args[0])
-			if errors.Is(err, fault.NotFound) && pull && !offline {
-				img, err = a.fetch(cmd, args[0])
-			}
-			if err != nil {
-				return err
-			}
-			subject, material, err := engine.Gather(cmd.Context(), store, img)
-			if err != nil {
-				return err
-			}
-			v, done, err := a.verifierFor(key)
-			if err != nil {
-				return err
-			}
-			defer done()
-			ev, err := v.Verify(cmd.Context(), subject, material)
-			if err != nil {
-				return err
-			}
-			if output == "json" {
-				return indented(cmd.OutOrStdout(), ev)
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "verified %s@%s\n", ev.Reference(), ev.Digest())
-			for _, s := range ev.Signers() {
-				fmt.Fprintf(cmd.OutOrStdout(), "  by %s %s (%s format)\n", s.Authority, printable(signedBy(s)), s.Format)
-			}
-			return nil
-		},
-	}
-	cmd.Flags().StringVar(&key, "key", "", "judge by this public key `file` alone")
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
-	cmd.Flags().BoolVar(&pull, "pull", true, "pull an image that is not local; =false asks no registry")
-	cmd.Flags().BoolVar(&offline, "offline", false, "open no socket: the same as --pull=false")
-	return cmd
-}
-
-// fetch pulls an image, on record.
-func (a *app) fetch(cmd *cobra.Command, ref string) (images.Image, error) {
-	return a.pull(cmd.Context(), engine.PullRequest{Image: ref, Progress: cmd.ErrOrStderr()})
-}
-
-// verifierFor is the host's verifier, or one that trusts a single key for
-// every name. The latter lives in a directory of its own until done is called.
-func (a *app) verifierFor(key string) (v *verify.Verifier, done func(), err error) {
-	if key == "" {
-		v, err = a.verifier()
-		return v, func() {}, err
-	}
-	pem, err := readKey(key)
-	if err != nil {
-		return nil, nil, err
-	}
-	dir, err := os.MkdirTemp("", "ward-verify-")
-	if err != nil {
-		return nil, nil, err
-	}
-	done = func() { os.RemoveAll(dir) }
-	if _, err = verify.TrustAdd(dir, verify.TrustRule{Name: "key", Glob: "**", KeyPEM: pem}); err == nil {
-		v, err = verify.Open(dir)
-	}
-	if err != nil {
-		done()
-	}
-	return v, done, err
 }
 
 func readKey(path string) ([]byte, error) {
