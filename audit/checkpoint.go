@@ -65,6 +65,22 @@ func (b *batch) located(err error) error {
 	return err
 }
 
+// allContinued is continued for several.
+func allContinued(seen []checkpoint) func(*batch) error {
+	var each []func(*batch) error
+	for _, c := range seen {
+		each = append(each, c.continued())
+	}
+	return func(b *batch) error {
+		for _, continued := range each {
+			if err := continued(b); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
 // Consistency proves that the log's newest tree continues the one of size old:
 // the body of a C2SP tlog-witness add-checkpoint request
 // (https://c2sp.org/tlog-witness), which anybody with a checkpoint of size old

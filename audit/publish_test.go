@@ -192,7 +192,7 @@ func TestPublishRefusesAnotherPast(t *testing.T) {
 			tt.change(t, dir, "")
 			_, err := Publish(dir, out, vkey)
 			damaged(t, err, tt.class)
-			_, err = Verify(dir, Expect{VKey: vkey, Checkpoint: []byte(seen[checkpointFile])})
+			_, err = Verify(dir, Expect{VKey: vkey, Checkpoints: [][]byte{[]byte(seen[checkpointFile])}})
 			damaged(t, err, tt.class)
 			if now := files(t, out); now[checkpointFile] != seen[checkpointFile] {
 				t.Error("the checkpoint was replaced")

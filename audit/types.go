@@ -83,6 +83,10 @@ const (
 	ImageSign   Type = "image.sign"
 	ImageAttest Type = "image.attest"
 
+	// WitnessConflict says that a witness has seen another log under the name of
+	// this one: a WitnessEvent.
+	WitnessConflict Type = "witness.conflict"
+
 	VolumeCreate Type = "volume.create"
 	VolumeRemove Type = "volume.remove"
 
@@ -407,6 +411,12 @@ type TrustEvent struct {
 	Glob  string `json:"glob,omitempty"`
 	KeyID string `json:"key_id,omitempty"`
 	Path  string `json:"path,omitempty"`
+}
+
+// WitnessEvent is the data of witness.conflict records.
+type WitnessEvent struct {
+	Witness string `json:"witness"`
+	Cause   string `json:"cause"`
 }
 
 // PolicyEvent is the data of policy.change records.

@@ -16,9 +16,9 @@ type Expect struct {
 	Origin string
 	// MinSize is how many records the log is known to have had.
 	MinSize int64
-	// Checkpoint is a signed one that the verifier has seen before, or nil: the
-	// log must still begin with exactly the records it was signed for.
-	Checkpoint []byte
+	// Checkpoints are signed ones that the verifier has seen before: the log must
+	// still begin with exactly the records that each was signed for.
+	Checkpoints [][]byte
 	// EverySignature checks every checkpoint's signature and not only the
 	// last, whose tree covers all records. It is much slower.
 	EverySignature bool
@@ -63,11 +63,13 @@ func Verify(dir string, want Expect) (Report, error) {
 	if want.Origin == "" {
 		want.Origin = v.Name()
 	}
-	var seen checkpoint
-	if want.Checkpoint != nil {
-		if seen, err = parseCheckpoint(want.Checkpoint, v); err != nil {
-			return r, fmt.Errorf("%w: the checkpoint to start from: %w", ErrInvalid, err)
+	var seen []checkpoint
+	for _, b := range want.Checkpoints {
+		c, err := parseCheckpoint(b, v)
+		if err != nil {
+			return r, fmt.Errorf("%w: a checkpoint that it must continue: %w", ErrInvalid, err)
 		}
+		seen = append(seen, c)
 	}
 	j, err := openJournal(dir)
 	if err != nil {
@@ -80,7 +82,7 @@ func Verify(dir string, want Expect) (Report, error) {
 	return r, nil
 }
 
-func (j *journal) verify(r *Report, want Expect, seen checkpoint, v note.Verifier) error {
+func (j *journal) verify(r *Report, want Expect, seen []checkpoint, v note.Verifier) error {
 	if err := j.readHeaders(); err != nil {
 		return err
 	}
@@ -89,7 +91,7 @@ func (j *journal) verify(r *Report, want Expect, seen checkpoint, v note.Verifie
 		return first.damage(ClassOrigin, 0, 0, "log %q, expected %q", j.origin, want.Origin)
 	}
 	var last *batch
-	continues := seen.continued()
+	continues := allContinued(seen)
 	err := j.walk(func(b *batch) error {
 		if err := continues(b); err != nil {
 			return err

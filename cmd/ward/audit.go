@@ -22,7 +22,7 @@ import (
 func newAudit(a *app) *cobra.Command {
 	group := &cobra.Command{Use: "audit", Short: "The audit log: read it, check it, prove it"}
 	group.AddCommand(newAuditLog(a), newAuditShow(a), newAuditVerify(a), newAuditProve(a), newAuditKey(a), newAuditInit(a), newAuditExport(a),
-		newAuditCheckpoint(a), newAuditConsistency(a), newAuditPublish(a))
+		newAuditCheckpoint(a), newAuditConsistency(a), newAuditPublish(a), newAuditWitness(a))
 	return group
 }
 
@@ -179,6 +179,8 @@ func summary(e audit.Entry) string {
 		return fmt.Sprintf("output: %d bytes", d.Bytes)
 	case audit.RunLost:
 		return "nobody saw it end; last known: " + d.Phase
+	case audit.WitnessConflict:
+		return d.Cause
 	case audit.TrustAdd, audit.TrustRemove, audit.KeyGenerate:
 		return strings.TrimSpace(d.Name + " " + d.Glob)
 	default:
@@ -228,6 +230,7 @@ func newAuditVerify(a *app) *cobra.Command {
 	var dir, key, origin, proof, seen string
 	var minSize int64
 	var every bool
+	var w witnessed
 	cmd := &cobra.Command{
 		Use: "verify [OPTIONS]", Short: "Check every byte of the log, or a receipt: exit 0 whole, 5 damaged", Args: exactly(0, "no arguments"),
 		Annotations: map[string]string{"exit": gateVerb},
@@ -248,9 +251,14 @@ func newAuditVerify(a *app) *cobra.Command {
 			}
 			want := audit.Expect{VKey: vkey, Origin: origin, MinSize: minSize, EverySignature: every}
 			if seen != "" {
-				if want.Checkpoint, err = readCheckpoint(seen); err != nil {
+				b, err := readCheckpoint(seen)
+				if err != nil {
 					return err
 				}
+				want.Checkpoints = append(want.Checkpoints, b)
+			}
+			if err := w.read(l, dir, &want); err != nil {
+				return err
 			}
 			r, err := audit.Verify(dir, want)
 			if errors.Is(err, audit.ErrDamaged) {
@@ -259,9 +267,9 @@ func newAuditVerify(a *app) *cobra.Command {
 			if err != nil {
 				return invalid("audit.verify", err.Error(), "name the log with --dir and its key with --key")
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "whole: %d records in %d commits, %d bytes\n  origin %s\n  root   %s\n  key    from %s\n  level  %s (whoever holds the log's key could have rewritten it)\n",
-				r.Size, r.Commits, r.Bytes, r.Origin, r.Root, from, r.Level)
-			return nil
+			fmt.Fprintf(cmd.OutOrStdout(), "whole: %d records in %d commits, %d bytes\n  origin %s\n  root   %s\n  key    from %s\n  level  %s\n",
+				r.Size, r.Commits, r.Bytes, r.Origin, r.Root, from, w.level(r))
+			return w.demand()
 		},
 	}
 	fs := cmd.Flags()
@@ -271,6 +279,7 @@ func newAuditVerify(a *app) *cobra.Command {
 	fs.Int64Var(&minSize, "min-size", 0, "how many records it is known to have had")
 	fs.StringVar(&seen, "checkpoint", "", "a checkpoint `file` kept elsewhere: the log must continue what it was signed for")
 	fs.BoolVar(&every, "all-signatures", false, "check every checkpoint's signature, not the last one's")
+	w.register(fs)
 	fs.StringVar(&proof, "receipt", "", "check a receipt `file` from ward audit prove instead; needs only the key")
 	return cmd
 }

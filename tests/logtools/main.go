@@ -4,6 +4,7 @@
 //
 //	logtools fsck VKEY DIRECTORY
 //	logtools proof VKEY ENTRY PROOF
+//	logtools known VKEY DATABASE	has a litewitness know the log
 package main
 
 import (
@@ -20,6 +21,8 @@ import (
 	"github.com/transparency-dev/tessera/fsck"
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
 )
 
 func main() {
@@ -31,7 +34,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) < 3 {
-		return errors.New("usage: logtools fsck VKEY DIRECTORY | proof VKEY ENTRY PROOF")
+		return errors.New("usage: logtools fsck VKEY DIRECTORY | proof VKEY ENTRY PROOF | known VKEY DATABASE")
 	}
 	v, err := note.NewVerifier(args[1])
 	if err != nil {
@@ -42,6 +45,8 @@ func run(args []string) error {
 		return check(v, args[2])
 	case args[0] == "proof" && len(args) == 4:
 		return prove(v, args[2], args[3])
+	case args[0] == "known" && len(args) == 3:
+		return known(v.Name(), args[1], args[2])
 	}
 	return errors.New("unknown command " + args[0])
 }
@@ -86,4 +91,22 @@ func prove(v note.Verifier, entry, proof string) error {
 	}
 	policy := torchwood.ThresholdPolicy(2, torchwood.OriginPolicy(v.Name()), torchwood.SingleVerifierPolicy(v))
 	return torchwood.VerifyProof(policy, tlog.RecordHash(e), p)
+}
+
+// known does what witnessctl would, which cannot be built: its other half is
+// not on the module proxy.
+func known(origin, vkey, database string) error {
+	db, err := sqlite.OpenConn(database, sqlite.OpenReadWrite)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	empty, err := tlog.TreeHash(0, nil)
+	if err != nil {
+		return err
+	}
+	if err := sqlitex.Execute(db, "INSERT INTO log (origin, tree_size, tree_hash) VALUES (?, 0, ?)", &sqlitex.ExecOptions{Args: []any{origin, empty.String()}}); err != nil {
+		return err
+	}
+	return sqlitex.Execute(db, "INSERT INTO key (origin, key) VALUES (?, ?)", &sqlitex.ExecOptions{Args: []any{origin, vkey}})
 }
