@@ -131,16 +131,16 @@ func ociMountNamespace(_ OCIPlan, s ociSpec) error {
 // ociPaths keeps ward's own directories (the log and its key, the policy, the
 // images) out of every container, also of one that may mount all else.
 func ociPaths(p OCIPlan, s ociSpec) error {
-	if s.Root != nil {
-		root := s.Root.Path
-		if !filepath.IsAbs(root) {
-			root = filepath.Join(p.Bundle, root)
-		}
-		if dir, shown := shows(root, p.Keep); shown {
-			return below("oci-root", fmt.Sprintf("the root file system %q would show ward's own %s", s.Root.Path, dir), "")
-		}
+	if err := cleanPath(p.Rootfs); err != nil {
+		return below("oci-root", fmt.Sprintf("the root file system %q %v", p.Rootfs, err), "")
 	}
-	for _, m := range s.Mounts {
+	if dir, shown := shows(p.Rootfs, p.Keep); shown {
+		return below("oci-root", fmt.Sprintf("the root file system %q would show ward's own %s", p.Rootfs, dir), "")
+	}
+	if len(p.Sources) != len(s.Mounts) {
+		return below("oci-mount", "the plan does not say what each mount shows", "")
+	}
+	for i, m := range s.Mounts {
 		for _, o := range m.Options { // lowerdir=/a:/b and its like
 			name, v, _ := strings.Cut(o, "=")
 			for path := range strings.SplitSeq(v, ":") {
@@ -156,12 +156,19 @@ func ociPaths(p OCIPlan, s ociSpec) error {
 				}
 			}
 		}
-		if m.Source == "" || !filepath.IsAbs(m.Source) && m.Type != "bind" && !ociBind(m.Options) {
-			continue // not a path: "proc", "tmpfs"
-		}
 		source := m.Source
+		if m.Type == "bind" || ociBind(m.Options) {
+			// Not where the specification's words lead by now, but what was
+			// judged: the launcher mounts that and nothing else.
+			source = p.Sources[i]
+			if err := cleanPath(source); err != nil {
+				return below("oci-mount", fmt.Sprintf("the source %q of the mount on %q %v", source, m.Destination, err), "")
+			}
+		} else if p.Sources[i] != "" {
+			return below("oci-mount", fmt.Sprintf("the mount on %q binds nothing", m.Destination), "")
+		}
 		if !filepath.IsAbs(source) {
-			source = filepath.Join(p.Bundle, source)
+			continue // not a path: "proc", "tmpfs"
 		}
 		if dir, shown := shows(source, p.Keep); shown {
 			return below("oci-mount", fmt.Sprintf("the mount of %q on %q would show ward's own %s", m.Source, m.Destination, dir), "mount less of the host")
@@ -190,18 +197,21 @@ func ociBind(options []string) bool {
 	return false
 }
 
-// shows returns the first of dirs that is at, below or above path.
+// shows returns the first of dirs that is at, below or above path, as it is
+// written or where its links lead.
 func shows(path string, dirs []string) (string, bool) {
-	path = filepath.Clean(path)
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
+	paths := []string{filepath.Clean(path)}
+	if real, err := filepath.EvalSymlinks(path); err == nil && real != paths[0] {
+		paths = append(paths, real)
 	}
 	for _, dir := range dirs {
 		if real, err := filepath.EvalSymlinks(dir); err == nil {
 			dir = real
 		}
-		if path == dir || path == "/" || strings.HasPrefix(path, dir+"/") || strings.HasPrefix(dir, path+"/") {
-			return dir, true
+		for _, p := range paths {
+			if p == dir || p == "/" || strings.HasPrefix(p, dir+"/") || strings.HasPrefix(dir, p+"/") {
+				return dir, true
+			}
 		}
 	}
 	return "", false

@@ -8,7 +8,7 @@ import (
 
 // OCIPlanVersion is the version of OCIPlan's encoding. A launcher refuses any
 // other.
-const OCIPlanVersion = 1
+const OCIPlanVersion = 2
 
 // Bounds of an OCI request, in bytes: the specification as it was read, and
 // the plan around it, in which it is a JSON string.
@@ -46,6 +46,11 @@ type OCIPlan struct {
 	Bundle   string `json:"bundle"`
 	// Spec is the text of config.json; for OCIExec, of the process.
 	Spec string `json:"spec"`
+	// Rootfs is where the root file system of OCICreate is, and Sources what
+	// each of its mounts shows of the host ("" for one that shows nothing of
+	// it), as policy judged them: with all links followed.
+	Rootfs  string   `json:"rootfs"`
+	Sources []string `json:"sources"`
 	// Digest is the verified image's, "sha256:…", or empty.
 	Digest string `json:"digest"`
 
@@ -93,6 +98,6 @@ func DecodeOCIPlan(b []byte) (OCIPlan, error) {
 }
 
 func (p OCIPlan) normal() OCIPlan {
-	p.SubCgroups, p.Keep = list(p.SubCgroups), list(p.Keep)
+	p.SubCgroups, p.Keep, p.Sources = list(p.SubCgroups), list(p.Keep), list(p.Sources)
 	return p
 }

@@ -111,14 +111,28 @@ func ociCreate(plan sandbox.OCIPlan) error {
 	if err := ociNoteCgroups(plan.StateDir, config.Cgroups); err != nil {
 		return ociError("", err)
 	}
+	sources, err := openSources(plan, config)
+	if err != nil {
+		return ociError("", err)
+	}
+	defer sources.close()
 	ct, err := libcontainer.Create(filepath.Join(plan.StateDir, sandbox.OCIStateDir), plan.ID, config)
 	if err != nil {
 		return ociError("", err)
 	}
-	process, err := ociProcess(plan, spec.Process)
+	process, err := ociProcess(plan, spec.Process, sources.theirs)
 	if err == nil {
 		process.Init = true
 		err = ct.Start(process)
+		if serr := sources.finish(); serr != nil {
+			err = serr
+		}
+	}
+	if err == nil {
+		var pid int
+		if pid, err = process.Pid(); err == nil {
+			err = sources.checkRoot(pid)
+		}
 	}
 	if err == nil {
 		err = ociHandOver(plan, ct, process)
@@ -195,7 +209,7 @@ func clearHooks(h *specs.Hooks) {
 }
 
 // ociProcess is the process of a specification with the caller's streams.
-func ociProcess(plan sandbox.OCIPlan, p *specs.Process) (*libcontainer.Process, error) {
+func ociProcess(plan sandbox.OCIPlan, p *specs.Process, sources *os.File) (*libcontainer.Process, error) {
 	lp, err := newOCIProcess(p)
 	if err != nil {
 		return nil, err
@@ -205,7 +219,7 @@ func ociProcess(plan sandbox.OCIPlan, p *specs.Process) (*libcontainer.Process, 
 		lp.ExtraFiles = append(lp.ExtraFiles, os.NewFile(uintptr(fd), "preserved "+strconv.Itoa(fd)))
 	}
 	if plan.Op == sandbox.OCICreate {
-		// The last: ocijoin.c takes it from there. Where the container shares
+		// The last two: ociAwaitSources and ocijoin.c take them from there. Where the container shares
 		// a PID namespace it is the null device, and nothing is joined.
 		join := os.NewFile(sandbox.FDOCIMonitor, "monitor")
 		if plan.SharedPID {
@@ -213,7 +227,7 @@ func ociProcess(plan sandbox.OCIPlan, p *specs.Process) (*libcontainer.Process, 
 				return nil, err
 			}
 		}
-		lp.ExtraFiles = append(lp.ExtraFiles, join)
+		lp.ExtraFiles = append(lp.ExtraFiles, sources, join)
 	}
 	if plan.PidfdSocket != "" {
 		if lp.PidfdSocket, err = dialFile(plan.PidfdSocket); err != nil {

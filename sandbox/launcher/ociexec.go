@@ -40,7 +40,7 @@ func ociExec(plan sandbox.OCIPlan, index int64) error {
 	case status == libcontainer.Paused && !plan.IgnorePaused:
 		return ociError("", errors.New("cannot exec in a paused container (use --ignore-paused to override)"))
 	}
-	process, err := ociProcess(plan, &p)
+	process, err := ociProcess(plan, &p, nil)
 	if err != nil {
 		return ociError("", err)
 	}

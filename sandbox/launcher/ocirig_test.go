@@ -42,7 +42,7 @@ func (r *rig) ociPlan(change func(spec map[string]any)) sandbox.OCIPlan {
 	}
 	p := sandbox.OCIPlan{
 		Version: sandbox.OCIPlanVersion, Build: sandbox.Build, Op: sandbox.OCICreate, Run: run, ID: id,
-		StateDir: filepath.Join(r.dir, "oci", id), Bundle: r.dir, Spec: string(text),
+		StateDir: filepath.Join(r.dir, "oci", id), Bundle: r.dir, Rootfs: r.layer, Sources: []string{""}, Spec: string(text),
 		AuditDir: r.auditDir(), Keep: []string{r.auditDir()},
 	}
 	if err := os.MkdirAll(p.StateDir, 0o711); err != nil {

@@ -33,6 +33,9 @@ func Reexec() {
 	}
 	if filepath.Base(os.Args[0]) == sandbox.OCIName {
 		// An OCI caller's container: its descriptors are the caller's.
+		if err := ociAwaitSources(); err != nil {
+			ociInitFailed(err)
+		}
 		libcontainer.Init()
 	}
 	if err := staged(); err != nil {

@@ -104,7 +104,7 @@ func (g *Gate) Create(ctx context.Context, req Request, io sandbox.OCIFiles) (in
 	}
 	in := input(a, text, spec)
 	plan := a.plan(text)
-	plan.SharedPID = in.OCI.SharedPID
+	plan.SharedPID, plan.Rootfs, plan.Sources = in.OCI.SharedPID, in.OCI.Rootfs, sources(in.Run.Mounts)
 	a.text, a.spec = text, spec
 	pid, err := a.pass(ctx, in, plan, io)
 	if err == nil {

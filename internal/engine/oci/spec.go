@@ -12,7 +12,9 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
 	"github.com/ward-project/ward/internal/fault"
+	"github.com/ward-project/ward/policy"
 	"github.com/ward-project/ward/sandbox"
 )
 
@@ -143,6 +145,17 @@ func hostPath(bundle, path string) string {
 		return real
 	}
 	return path
+}
+
+// sources are the paths of the host that mounts show, as policy sees them.
+func sources(mounts []policy.Mount) []string {
+	out := make([]string, len(mounts))
+	for i, m := range mounts {
+		if m.Type == "bind" {
+			out[i] = m.Source
+		}
+	}
+	return out
 }
 
 // isBind says whether a mount shows a path of the host.
