@@ -146,6 +146,26 @@ address = "` + s.Dir + `/cdt.sock"
 	s.expect(1, []string{"oci.caller", "containerd-shim-runc-v2"}, "%s --rm %s f /bin/true", run, image)
 	s.settled()
 	s.recorded(map[audit.Type]int{audit.OCIIntent: 7, audit.RunStart: 4, audit.RunLost: 1, audit.ExecExit: 2, audit.RunDenied: 2})
+	s.shimsContent("cd.log")
+}
+
+// shimsContent fails if a shim's clean-up complained of ward-oci. One complaint
+// is the shim's own, with runc as often: its two ways of waiting for children
+// race, the loser's waitid(2) says ECHILD, and it calls that exit status 255.
+func (s *site) shimsContent(log string) {
+	s.t.Helper()
+	b, err := os.ReadFile(filepath.Join(s.Dir, log))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	const complaint, own = "did not terminate successfully: ", `exit status 255: \"`
+	for l := range strings.Lines(string(b)) {
+		for _, c := range strings.Split(l, complaint)[1:] {
+			if !strings.HasPrefix(c, own) {
+				s.t.Errorf("the shim says of ward-oci: %s", c)
+			}
+		}
+	}
 }
 
 // wrapper is a program that calls ward-oci for this test's ward, in the place
