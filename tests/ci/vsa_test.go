@@ -1,9 +1,11 @@
 package ci
 
 import (
+	"archive/tar"
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -39,8 +41,8 @@ func TestVerificationSummaries(t *testing.T) {
 	w := lab.New(t)
 	reg := w.Registry()
 	good, unsigned := reg.Addr+"/demo/good:1", reg.Addr+"/demo/unsigned:1"
-	for _, ref := range []string{good, unsigned} {
-		w.Busybox(ref)
+	for i, ref := range []string{good, unsigned} {
+		w.Busybox(ref, tar.Header{Typeflag: tar.TypeDir, Name: fmt.Sprint(i, "/"), Mode: 0o755})
 		if ref == good {
 			w.Vouch(ref)
 		}
