@@ -11,6 +11,7 @@ import (
 
 	"github.com/ward-project/ward/audit"
 	"github.com/ward-project/ward/internal/engine"
+	"github.com/ward-project/ward/internal/fault"
 )
 
 // withEngine runs fn with an open engine and closes the log after it.
@@ -23,18 +24,19 @@ func (a *app) withEngine(ctx context.Context, fn func(*engine.Engine) error) err
 }
 
 // each runs fn for every container named and goes on after a failure, so that
-// one unknown name does not leave the others running.
-func (a *app) each(cmd *cobra.Command, names []string, fn func(*engine.Engine, engine.Container) error) error {
+// one unknown name does not leave the others running. As Docker's, commands
+// print what they were given, not the container's name.
+func (a *app) each(cmd *cobra.Command, names []string, fn func(eng *engine.Engine, c engine.Container, asked string) error) error {
 	return a.withEngine(cmd.Context(), func(eng *engine.Engine) error {
 		failed := false
 		for _, name := range names {
 			c, err := eng.Find(cmd.Context(), name)
 			if err == nil {
-				err = fn(eng, c)
+				err = fn(eng, c, name)
 			}
 			if err != nil {
 				report(cmd.ErrOrStderr(), cmd, err)
-				failed = true
+				failed = failed || !forgiven(cmd, err)
 			}
 		}
 		if failed {
@@ -44,16 +46,22 @@ func (a *app) each(cmd *cobra.Command, names []string, fn func(*engine.Engine, e
 	})
 }
 
+// forgiven is, as for Docker, rm -f of what is not there: it is said, and what
+// was wanted all the same.
+func forgiven(cmd *cobra.Command, err error) bool {
+	return cmd.Name() == "rm" && cmd.Flags().Changed("force") && fault.As(err).Rule == "container.unknown"
+}
+
 func newStop(a *app) *cobra.Command {
 	var grace int
 	cmd := &cobra.Command{
 		Use: "stop [OPTIONS] CONTAINER [CONTAINER...]", Short: "Stop containers: their stop signal, then SIGKILL", Args: atLeast(1, "a CONTAINER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.each(cmd, args, func(eng *engine.Engine, c engine.Container) error {
+			return a.each(cmd, args, func(eng *engine.Engine, c engine.Container, asked string) error {
 				if err := eng.Stop(cmd.Context(), audit.Caller(), c, stopGrace(cmd, c, grace)); err != nil {
 					return err
 				}
-				return say(cmd, c.Name)
+				return say(cmd, asked)
 			})
 		},
 	}
@@ -76,11 +84,11 @@ func newKill(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "kill [OPTIONS] CONTAINER [CONTAINER...]", Short: "Send a signal, SIGKILL unless another is named", Args: atLeast(1, "a CONTAINER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.each(cmd, args, func(eng *engine.Engine, c engine.Container) error {
+			return a.each(cmd, args, func(eng *engine.Engine, c engine.Container, asked string) error {
 				if err := eng.Signal(cmd.Context(), audit.Caller(), c, sig); err != nil {
 					return err
 				}
-				return say(cmd, c.Name)
+				return say(cmd, asked)
 			})
 		},
 	}
@@ -92,7 +100,7 @@ func newWait(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "wait CONTAINER [CONTAINER...]", Short: "Wait until containers have ended, print their exit codes", Args: atLeast(1, "a CONTAINER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.each(cmd, args, func(eng *engine.Engine, c engine.Container) error {
+			return a.each(cmd, args, func(eng *engine.Engine, c engine.Container, asked string) error {
 				exit, err := eng.Wait(cmd.Context(), c)
 				if err != nil {
 					return err
@@ -108,11 +116,11 @@ func newRm(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "rm [OPTIONS] CONTAINER [CONTAINER...]", Short: "Remove containers; their records stay", Args: atLeast(1, "a CONTAINER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.each(cmd, args, func(eng *engine.Engine, c engine.Container) error {
+			return a.each(cmd, args, func(eng *engine.Engine, c engine.Container, asked string) error {
 				if err := eng.Remove(cmd.Context(), audit.Caller(), c, engine.RemoveOptions{Force: force, Volumes: volumes}); err != nil {
 					return err
 				}
-				return say(cmd, c.Name)
+				return say(cmd, asked)
 			})
 		},
 	}

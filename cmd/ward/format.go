@@ -109,7 +109,7 @@ func parseTemplate(text string) (*template.Template, error) {
 	text = strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(text)
 	t, err := template.New("format").Option("missingkey=error").Funcs(template.FuncMap{
 		"json":  toJSON,
-		"join":  strings.Join,
+		"join":  joined,
 		"split": strings.Split,
 		"upper": strings.ToUpper,
 		"lower": strings.ToLower,
@@ -118,6 +118,21 @@ func parseTemplate(text string) (*template.Template, error) {
 		return nil, invalid("format", "the template does not parse: "+err.Error(), "see Go's text/template")
 	}
 	return t, nil
+}
+
+// joined is join, also of a list that was read from JSON.
+func joined(list any, separator string) (string, error) {
+	switch l := list.(type) {
+	case []string:
+		return strings.Join(l, separator), nil
+	case []any:
+		words := make([]string, len(l))
+		for i, v := range l {
+			words[i] = fmt.Sprint(v)
+		}
+		return strings.Join(words, separator), nil
+	}
+	return "", fmt.Errorf("join: %T is no list", list)
 }
 
 func execute(w io.Writer, t *template.Template, v any) error {

@@ -273,7 +273,7 @@ func imageRow(img images.Image, noTrunc bool) row {
 	}
 	return row{
 		"Repository": repo, "Tag": tag, "ID": id, "Digest": img.Digest, "CreatedSince": since,
-		"CreatedAt": img.Created.Format(time.RFC3339), "Size": units.HumanSizeWithPrecision(float64(img.Size), 3),
+		"CreatedAt": createdAt(img.Created), "Size": units.HumanSizeWithPrecision(float64(img.Size), 3),
 		"Platform": fmt.Sprint(img.Platform),
 	}
 }

@@ -7,15 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/ward-project/ward/internal/engine"
 	"github.com/ward-project/ward/internal/fault"
-	"github.com/ward-project/ward/internal/volume"
-	"github.com/ward-project/ward/sandbox"
 )
 
 func newInspect(a *app) *cobra.Command {
@@ -83,6 +80,10 @@ func printInspected(cmd *cobra.Command, format string, found []any) error {
 		d.UseNumber()
 		if err := d.Decode(&m); err != nil {
 			return err
+		}
+		// As for Docker's, to which ID is the field and Id its name in JSON.
+		if m, ok := m.(map[string]any); ok && m["Id"] != nil {
+			m["ID"] = m["Id"]
 		}
 		if err := execute(cmd.OutOrStdout(), t, plainNumbers(m)); err != nil {
 			return err
@@ -181,89 +182,4 @@ func execIDs(ctx context.Context, eng *engine.Engine, c engine.Container) (any, 
 		return nil, err
 	}
 	return ids, nil
-}
-
-// containerDetails is Docker's form of a container, with the sealed plan: the
-// plan is what holds, the rest is a view of it.
-func containerDetails(ctx context.Context, eng *engine.Engine, c engine.Container) (map[string]any, error) {
-	plan, encoded, err := eng.PlanToShow(c)
-	if err != nil {
-		return nil, err
-	}
-	s, limits := c.Status, c.Limits(plan)
-	logPath := ""
-	if paths, err := eng.Outputs(c); err == nil && len(paths) > 0 {
-		logPath = paths[len(paths)-1]
-	}
-	st := map[string]any{
-		"Status": state(c), "Running": c.Running(), "Paused": c.Paused(), "Pid": 0, "ExitCode": 0, "OOMKilled": false, "Error": "",
-		"StartedAt": s.Started.Format(time.RFC3339Nano), "FinishedAt": s.Finished.Format(time.RFC3339Nano),
-	}
-	if c.Running() {
-		st["Pid"] = s.PID
-	}
-	if c.Kept.Health != nil {
-		st["Health"] = c.Kept.Health
-	}
-	var usage any
-	denied, err := eng.Denied(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	if s.Exit != nil {
-		st["ExitCode"], st["OOMKilled"], st["Error"], usage = s.Exit.Code, s.Exit.OOMKilled, s.Exit.Error, s.Exit.Usage
-	}
-	execs, err := execIDs(ctx, eng, c)
-	if err != nil {
-		return nil, err
-	}
-	return map[string]any{
-		"Id": c.ID, "Name": "/" + c.Name, "Created": c.Created.Format(time.RFC3339Nano),
-		"Path": c.Command[0], "Args": c.Command[1:], "Image": c.ImageID, "State": st, "LogPath": logPath,
-		"Config": map[string]any{
-			"Image": c.Image, "Hostname": plan.Hostname, "Cmd": c.Command, "Env": plan.Process.Env, "WorkingDir": plan.Process.Cwd,
-			"User": fmt.Sprintf("%d:%d", plan.Process.UID, plan.Process.GID), "Labels": c.Labels, "StopSignal": c.StopSignal,
-			"OpenStdin": plan.Process.Stdin, "Tty": plan.Process.Terminal != nil,
-		},
-		"HostConfig": map[string]any{
-			"Memory": limits.Memory, "MemorySwap": limits.Memory + limits.Swap, "MemoryReservation": limits.Reservation, "PidsLimit": limits.PIDs,
-			"NanoCpus": limits.CPUQuota * 1_000_000_000 / max(1, int64(limits.CPUPeriod)), "CpuQuota": limits.CPUQuota, "CpuPeriod": limits.CPUPeriod,
-			"CpuShares": limits.CPUShares, "CpusetCpus": limits.CPUSet, "CpusetMems": limits.MemSet, "BlkioWeight": limits.IOWeight,
-			"BlkioDevices": limits.IO, "ShmSize": limits.Shm, "OomScoreAdj": plan.Process.OOMScoreAdj, "OomKillDisable": false,
-			"Ulimits": ulimits(plan), "NetworkMode": plan.Network,
-			"CapAdd": plan.Process.Capabilities, "ReadonlyRootfs": !plan.Root.Writable, "AutoRemove": c.Remove, "Init": plan.Process.Init,
-			"RestartPolicy": map[string]any{"Name": c.Request.Restart.String(), "MaximumRetryCount": c.Request.Restart.Max},
-			"MaskedPaths":   plan.MaskedPaths, "ReadonlyPaths": plan.ReadonlyPaths, "Landlock": plan.Landlock,
-		},
-		"Mounts": mountDetails(plan.Mounts), "ImageDigest": c.Digest, "MonitorPid": s.MonitorPID, "Usage": usage, "DeniedSyscalls": append([]sandbox.DeniedSyscall{}, denied...), "Plan": json.RawMessage(encoded),
-		"RestartCount": c.Kept.Restarts, "ExecIDs": execs,
-	}, nil
-}
-
-// mountDetails is Docker's form of a container's mounts. A tmpfs is among them
-// too; its size is in the plan.
-func mountDetails(ms []sandbox.Mount) []any {
-	out := []any{}
-	for _, m := range ms {
-		d := map[string]any{"Type": m.Type, "Source": m.Source, "Destination": m.Target, "Mode": "", "RW": !m.ReadOnly, "Propagation": ""}
-		switch m.Type {
-		case sandbox.MountBind:
-			d["Propagation"] = "rprivate"
-		case sandbox.MountVolume:
-			d["Name"], d["Driver"] = m.Name, volume.Local
-		case sandbox.MountImage:
-			d["Source"], d["Digest"] = m.Name, m.Digest
-		}
-		out = append(out, d)
-	}
-	return out
-}
-
-// ulimits are Docker's form of a plan's.
-func ulimits(p sandbox.Plan) []map[string]any {
-	out := []map[string]any{}
-	for _, r := range p.Process.Rlimits {
-		out = append(out, map[string]any{"Name": strings.ToLower(strings.TrimPrefix(r.Type, "RLIMIT_")), "Soft": r.Soft, "Hard": r.Hard})
-	}
-	return out
 }

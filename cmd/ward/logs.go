@@ -57,7 +57,7 @@ func (f *logFlags) print(cmd *cobra.Command, eng *engine.Engine, c engine.Contai
 		return err
 	}
 	skip := 0
-	if f.tail != "all" {
+	if f.tail != "all" && f.tail != "-1" { // as Docker has it
 		n, err := strconv.Atoi(f.tail)
 		if err != nil || n < 0 {
 			return invalid("logs.tail", fmt.Sprintf("--tail %.32q is not a number of lines", f.tail), "give a number, or all")

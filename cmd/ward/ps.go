@@ -111,7 +111,7 @@ func (a *app) sizeOf(ctx context.Context, eng *engine.Engine, c engine.Container
 }
 
 func psRow(eng *engine.Engine, c engine.Container, noTrunc bool) row {
-	id, command := c.ID, strings.Join(c.Command, " ")
+	id, command := c.ID, commandLine(c.Command)
 	if !noTrunc {
 		id, command = id[:12], shortened(command, 20)
 	}
@@ -131,11 +131,29 @@ func psRow(eng *engine.Engine, c engine.Container, noTrunc bool) row {
 		}
 	}
 	return row{
-		"ID": id, "Image": c.Image, "Command": strconv.Quote(command), "CreatedAt": c.Created.Format(time.RFC3339),
+		"ID": id, "Image": c.Image, "Command": strconv.Quote(command), "CreatedAt": createdAt(c.Created),
 		"RunningFor": units.HumanDuration(time.Since(c.Created)) + " ago", "State": state(c), "Status": status(c),
 		"Ports": "", "Names": c.Name, "Labels": labels(c.Labels), "Networks": string(c.Network), "HealthStatus": healthStatus(c),
 		"Size": "0B", "Mounts": strings.Join(names, ","), "LocalVolumes": strconv.Itoa(local), "Platform": "linux/" + runtime.GOARCH,
 	}
+}
+
+// createdAt is a time as Docker's listings have it.
+func createdAt(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05 -0700 MST") }
+
+// commandLine is a command as Docker shows it: what has blanks is quoted.
+func commandLine(args []string) string {
+	var b strings.Builder
+	for i, a := range args {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		if i > 0 && strings.Contains(a, " ") {
+			a = "'" + a + "'"
+		}
+		b.WriteString(a)
+	}
+	return b.String()
 }
 
 func shortened(s string, n int) string {

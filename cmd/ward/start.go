@@ -53,11 +53,11 @@ func newStart(a *app) *cobra.Command {
 				}
 				return a.startAttached(cmd, args[0], f, interactive)
 			}
-			return a.each(cmd, args, func(eng *engine.Engine, c engine.Container) error {
+			return a.each(cmd, args, func(eng *engine.Engine, c engine.Container, asked string) error {
 				if c.Running() {
-					return say(cmd, c.Name) // as Docker: it is what was wanted
+					return say(cmd, asked) // as Docker: it is what was wanted
 				}
-				return a.startAgain(cmd, eng, c)
+				return a.startAgain(cmd, eng, c, asked)
 			})
 		},
 	}
@@ -67,8 +67,8 @@ func newStart(a *app) *cobra.Command {
 	return cmd
 }
 
-// startAgain starts a container in the background and says its name.
-func (a *app) startAgain(cmd *cobra.Command, eng *engine.Engine, c engine.Container) error {
+// startAgain starts a container in the background and says what it was asked by.
+func (a *app) startAgain(cmd *cobra.Command, eng *engine.Engine, c engine.Container, asked string) error {
 	started, err := eng.Start(cmd.Context(), audit.Caller(), c, engine.Stdio{})
 	if err != nil {
 		return err
@@ -77,7 +77,7 @@ func (a *app) startAgain(cmd *cobra.Command, eng *engine.Engine, c engine.Contai
 	if err := started.Process.Release(); err != nil {
 		return err
 	}
-	return say(cmd, c.Name)
+	return say(cmd, asked)
 }
 
 func (a *app) startAttached(cmd *cobra.Command, name string, f attachFlags, interactive bool) error {
@@ -107,11 +107,11 @@ func newRestart(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "restart [OPTIONS] CONTAINER [CONTAINER...]", Short: "Stop containers and start them again, through the whole gate", Args: atLeast(1, "a CONTAINER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.each(cmd, args, func(eng *engine.Engine, c engine.Container) error {
+			return a.each(cmd, args, func(eng *engine.Engine, c engine.Container, asked string) error {
 				if err := eng.Stop(cmd.Context(), audit.Caller(), c, stopGrace(cmd, c, grace)); err != nil {
 					return err
 				}
-				return a.startAgain(cmd, eng, c)
+				return a.startAgain(cmd, eng, c, asked)
 			})
 		},
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,7 +37,7 @@ func newStats(a *app) *cobra.Command {
 				return err
 			}
 			return a.withEngine(cmd.Context(), func(eng *engine.Engine) error {
-				s := &sampler{eng: eng, names: args, all: all, noTrunc: noTrunc, format: format, before: map[string]sandbox.Stats{}}
+				s := &sampler{eng: eng, names: args, all: all, noTrunc: noTrunc, format: format, before: map[string]sandbox.Stats{}, asked: map[string]string{}}
 				err := s.stream(cmd, once)
 				if errors.Is(err, context.Canceled) {
 					return nil // as Docker: being told to stop is no failure
@@ -70,6 +71,8 @@ type sampler struct {
 	all, noTrunc bool
 	format       string
 	before       map[string]sandbox.Stats
+	// asked are the names they were asked for by, by id.
+	asked map[string]string
 }
 
 // stream shows a list every second until the context ends: on a terminal in
@@ -151,6 +154,7 @@ func (s *sampler) containers(ctx context.Context) ([]engine.Container, error) {
 		if err != nil {
 			return nil, err
 		}
+		s.asked[c.ID] = name
 		out = append(out, c)
 	}
 	return out, nil
@@ -163,7 +167,7 @@ func (s *sampler) row(c engine.Container, now *sandbox.Stats) row {
 	if !s.noTrunc {
 		id = id[:12]
 	}
-	r := row{"Container": id, "ID": id, "Name": c.Name, "CPUPerc": "0.00%", "MemUsage": "0B / 0B", "MemPerc": "0.00%", "NetIO": "0B / 0B", "BlockIO": "0B / 0B", "PIDs": "0"}
+	r := row{"Container": cmp.Or(s.asked[c.ID], id), "ID": id, "Name": c.Name, "CPUPerc": "0.00%", "MemUsage": "0B / 0B", "MemPerc": "0.00%", "NetIO": "0B / 0B", "BlockIO": "0B / 0B", "PIDs": "0"}
 	if now == nil {
 		return r
 	}

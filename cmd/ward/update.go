@@ -36,7 +36,7 @@ func newUpdate(a *app) *cobra.Command {
 						err = eng.SetRestart(cmd.Context(), audit.Caller(), c, again)
 					}
 					if err == nil {
-						err = say(cmd, c.Name)
+						err = say(cmd, name)
 					}
 					if err != nil {
 						report(cmd.ErrOrStderr(), cmd, err)

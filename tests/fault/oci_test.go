@@ -204,3 +204,33 @@ func ociWard(t *testing.T) *lab.Ward {
 	callers(t, w, strace)
 	return w
 }
+
+// TestDeleteWhileCreated deletes by force a container that is still being made:
+// what was not there yet to be ended when the delete began is ended all the same.
+func TestDeleteWhileCreated(t *testing.T) {
+	t.Parallel()
+	w := newWard(t)
+	callers(t, w)
+	for i := range 16 {
+		id := w.Mark() + fmt.Sprint("made", i)
+		create := shell(w, "ward-oci create -b SLEEP "+id+" </dev/null >"+id+".out 2>&1", "")
+		if err := create.Start(); err != nil {
+			t.Fatal(err)
+		}
+		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+			if _, err := os.Stat(filepath.Join(w.Root, "run/oci", id)); err == nil {
+				break // its name is taken
+			}
+		}
+		time.Sleep(time.Duration(i) * 4 * time.Millisecond)
+		if r := oci(w, "delete", "--force", id); r.Code != 0 {
+			t.Errorf("%d: exit %d\n%s", i, r.Code, r.Stderr)
+		}
+		_ = create.Wait()
+		if _, err := os.Stat(filepath.Join(w.Root, "run/oci", id)); err == nil {
+			t.Errorf("%d: it is there after its deletion", i)
+		}
+	}
+	deleted(t, w)
+	settled(t, w, "")
+}

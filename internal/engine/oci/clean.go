@@ -5,10 +5,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/ward-project/ward/audit"
 	"github.com/ward-project/ward/internal/engine"
 	"github.com/ward-project/ward/internal/fault"
+	"github.com/ward-project/ward/internal/fsx"
 	"github.com/ward-project/ward/sandbox"
 )
 
@@ -76,12 +78,25 @@ func (c *Cleaner) Delete(ctx context.Context, root, id string, force bool, io sa
 	if err != nil && !errors.Is(err, fault.NotFound) {
 		return err
 	}
-	err = c.launcher.Operate(ctx, sandbox.OCIRequest{Op: sandbox.OCIDelete, Root: root, ID: id, Force: force}, io)
-	if err != nil && !errors.Is(err, fault.NotFound) {
-		return err
-	}
-	if _, serr := os.Stat(filepath.Join(root, id)); serr == nil {
-		if rerr := c.remove(ctx, root, id); rerr != nil {
+	for deadline := time.Now().Add(monitorTimeout); ; {
+		err = c.launcher.Operate(ctx, sandbox.OCIRequest{Op: sandbox.OCIDelete, Root: root, ID: id, Force: force}, io)
+		if err != nil && !errors.Is(err, fault.NotFound) {
+			return err
+		}
+		if _, serr := os.Stat(filepath.Join(root, id)); serr != nil {
+			break
+		}
+		wait := time.Until(deadline)
+		if force {
+			wait = min(wait, beingMade)
+		}
+		rerr := c.remove(ctx, root, id, wait)
+		if rerr == nil {
+			break
+		}
+		// Of one that was still being made there was nothing to end a moment ago,
+		// and now there may be.
+		if !force || !errors.Is(rerr, fsx.ErrLocked) || time.Now().After(deadline) {
 			return rerr
 		}
 	}
@@ -90,6 +105,9 @@ func (c *Cleaner) Delete(ctx context.Context, root, id string, force bool, io sa
 	}
 	return err
 }
+
+// beingMade is after how long a delete by force looks again for what to end.
+const beingMade = 500 * time.Millisecond
 
 // event puts on record what is about to be done to a container. Of one whose
 // record cannot be read its name is all there is.

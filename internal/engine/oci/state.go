@@ -183,9 +183,9 @@ func (c *Cleaner) settle(ctx context.Context, dir string) error {
 
 // remove takes the directory of a container away once its monitor has recorded
 // the end, or records that in its place.
-func (c *Cleaner) remove(ctx context.Context, root, id string) error {
+func (c *Cleaner) remove(ctx context.Context, root, id string, patience time.Duration) error {
 	dir := filepath.Join(root, id)
-	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), monitorTimeout)
+	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	lock, err := fsx.WaitLock(wait, filepath.Join(dir, lockFile))
 	if errors.Is(err, fs.ErrNotExist) {
