@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/ward-project/ward/audit"
 	"github.com/ward-project/ward/internal/engine"
@@ -195,7 +196,18 @@ func (c *Cleaner) remove(ctx context.Context, root, id string, patience time.Dur
 		return fault.Wrap(fault.Unavailable, "oci.monitor", fmt.Errorf("the container's monitor does not end: %w", err), "delete it again")
 	}
 	if err = c.settle(ctx, dir); err == nil {
-		err = errors.Join(sandbox.CleanOCI(dir), os.RemoveAll(dir))
+		err = errors.Join(sandbox.CleanOCI(dir), removeAll(dir))
 	}
 	return errors.Join(err, lock.Unlock())
+}
+
+// removeAll removes a container's directory. Somebody else who deletes it may
+// have made its lock anew just after it was gone, and will find nothing then.
+func removeAll(dir string) (err error) {
+	for range 10 {
+		if err = os.RemoveAll(dir); !errors.Is(err, unix.ENOTEMPTY) {
+			return err
+		}
+	}
+	return err
 }
