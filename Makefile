@@ -62,6 +62,15 @@ bin/tools/cosign: FORCE
 	@mkdir -p bin/tools
 	cd tests/tools && CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o ../../$@ github.com/sigstore/cosign/v2/cmd/cosign
 
+# Sigstore's own certificate and timestamp authorities, for signing by name.
+bin/tools/fulcio: FORCE
+	@mkdir -p bin/tools
+	cd tests/tools && CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o ../../$@ github.com/sigstore/fulcio
+
+bin/tools/timestamp-server: FORCE
+	@mkdir -p bin/tools
+	cd tests/tools && CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o ../../$@ github.com/sigstore/timestamp-authority/v2/cmd/timestamp-server
+
 .PHONY: deps-system
 deps-system: ## install the Debian packages that building and the demo need
 	@.ci/deps build demo
@@ -78,7 +87,7 @@ deps-test:
 
 .PHONY: test
 test: ## install what is missing, build, run every test (as root for all of them)
-	@$(MAKE) --no-print-directory deps-test build bin/tools/cosign
+	@$(MAKE) --no-print-directory deps-test build bin/tools/cosign bin/tools/fulcio bin/tools/timestamp-server
 	WARD_COSIGN=$(CURDIR)/bin/tools/cosign $(GO) test -json $(TESTFLAGS) -count=1 -timeout 20m ./... | $(GO) run ./tests/report $(REPORTFLAGS)
 
 .PHONY: check

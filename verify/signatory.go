@@ -10,24 +10,40 @@ import (
 	"github.com/ward-project/ward/internal/fault"
 )
 
-// SignatoryConfig says who signs: KeyPath, or Keyless.
+// SignatoryConfig says who signs: the holder of a private key, or of an
+// identity token if KeyPath is empty.
 type SignatoryConfig struct {
 	// KeyPath names the private key (ECDSA P-256): an encrypted file of cosign's,
 	// env://VARIABLE with the same content, or NAME://KEY for a key plugin.
 	KeyPath string
 	// Password decrypts it; empty for a key made without one.
 	Password []byte
+	// Services are asked for certificate, log entry and timestamp; nil asks
+	// nobody, and opens no socket.
+	Services *Services
 }
 
 // Signatory signs images and statements about them. It is for one command and
 // one goroutine.
 type Signatory struct {
-	sv signature.SignerVerifier
-	by Signer
+	sv       signature.SignerVerifier // nil: a new key for each signature
+	services *Services
+	by       Signer
 }
 
-// NewSignatory opens the private key.
+// NewSignatory opens the private key. It asks no service yet.
 func NewSignatory(ctx context.Context, c SignatoryConfig) (*Signatory, error) {
+	if c.KeyPath == "" && c.Services == nil {
+		return nil, fault.New(fault.Invalid, "sign.no-key", "neither a key nor a certificate authority is named", "give --key, or --identity-token and --fulcio-url")
+	}
+	if c.Services != nil {
+		if err := c.Services.check(c.KeyPath == ""); err != nil {
+			return nil, err
+		}
+		if c.KeyPath == "" {
+			return &Signatory{services: c.Services, by: Signer{Kind: KindKeyless}}, nil
+		}
+	}
 	sv, err := loadSigner(ctx, c.KeyPath, c.Password)
 	if err != nil {
 		return nil, err
@@ -37,7 +53,7 @@ func NewSignatory(ctx context.Context, c SignatoryConfig) (*Signatory, error) {
 		return nil, err
 	}
 	id, err := keyID(pub)
-	return &Signatory{sv: sv, by: Signer{Kind: KindKey, KeyID: id}}, err
+	return &Signatory{sv: sv, services: c.Services, by: Signer{Kind: KindKey, KeyID: id}}, err
 }
 
 // By is who signs: the key's id, or after a keyless signature the names in the
@@ -51,14 +67,14 @@ func (s *Signatory) Sign(ctx context.Context, r SignRequest) (Material, error) {
 	if err != nil {
 		return Material{}, err
 	}
-	if r.Format == KindCosign {
+	if r.Format == KindCosign && s.services == nil {
 		return signCosign(ctx, s.sv, repository, r)
 	}
 	statement, err := newStatement(r.Digest)
 	if err != nil {
 		return Material{}, err
 	}
-	return s.state(ctx, statement, r.Digest, types.CosignSignPredicateType, KindBundle)
+	return s.state(ctx, statement, r.Digest, types.CosignSignPredicateType, r.Format)
 }
 
 // Attest signs an in-toto statement about an image and returns it as Material.
@@ -82,6 +98,9 @@ func (s *Signatory) AttestStatement(ctx context.Context, statement []byte, diges
 }
 
 func (s *Signatory) state(ctx context.Context, statement []byte, digest, predicateType, format string) (Material, error) {
+	if s.services != nil {
+		return s.witnessed(ctx, statement, digest, predicateType, format)
+	}
 	return signStatement(ctx, s.sv, statement, digest, predicateType, format)
 }
 

@@ -27,7 +27,7 @@ type attestFlags struct {
 func newAttest(a *app) *cobra.Command {
 	var f attestFlags
 	cmd := &cobra.Command{
-		Use: "attest --key KEY --type TYPE --predicate FILE [OPTIONS] IMAGE", Short: "State something about an image, signed", Args: exactly(1, "an IMAGE"),
+		Use: "attest (--key KEY | --identity-token TOKEN --fulcio-url URL) --type TYPE --predicate FILE [OPTIONS] IMAGE", Short: "State something about an image, signed", Args: exactly(1, "an IMAGE"),
 		Annotations: map[string]string{"exit": gateVerb},
 		Long: "Sign an in-toto statement about an image that is in the store, by its digest, and keep it beside it.\n" +
 			"TYPE is slsaprovenance, slsaprovenance02, slsaprovenance1, link, spdx, spdxjson, cyclonedx, vuln,\n" +
@@ -57,7 +57,7 @@ func (f *attestFlags) run(a *app, cmd *cobra.Command, ref string) error {
 	if err != nil {
 		return err
 	}
-	s, err := f.signatory(cmd)
+	s, err := f.signatory(a, cmd)
 	if err != nil {
 		return err
 	}

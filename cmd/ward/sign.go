@@ -14,30 +14,35 @@ import (
 
 // signFlags are what sign and attest share, by cosign's names.
 type signFlags struct {
+	serviceFlags
 	key       string
 	newBundle bool
 	upload    bool
-	tlog      bool
 }
 
 func (f *signFlags) register(fs *pflag.FlagSet) {
+	f.serviceFlags.register(fs)
 	fs.StringVar(&f.key, "key", "", "private key: a `file`, env://VARIABLE, or NAME://KEY for a key plugin")
 	fs.BoolVar(&f.newBundle, "new-bundle-format", false, "write a sigstore bundle, kept as an OCI referrer")
 	fs.BoolVar(&f.upload, "upload", false, "push image and signatures to its registry")
-	fs.BoolVar(&f.tlog, "tlog-upload", false, "for cosign's sake: ward asks no log that it is not given")
 	fs.BoolP("yes", "y", false, "for cosign's sake: ward asks nothing")
 }
 
-// signatory opens what signs. Nothing has happened by then.
-func (f *signFlags) signatory(cmd *cobra.Command) (*verify.Signatory, error) {
-	if f.key == "" {
-		return nil, usage("ward %s needs --key", cmd.Name())
-	}
-	pw, err := password(cmd.ErrOrStderr(), false)
+// signatory opens what signs. Nothing has happened by then. Where services are
+// asked, the bundle is the only form.
+func (f *signFlags) signatory(a *app, cmd *cobra.Command) (*verify.Signatory, error) {
+	services, err := f.services(a, cmd, f.key)
 	if err != nil {
 		return nil, err
 	}
-	return verify.NewSignatory(cmd.Context(), verify.SignatoryConfig{KeyPath: f.key, Password: pw})
+	f.newBundle = f.newBundle || services != nil
+	var pw []byte
+	if f.key != "" {
+		if pw, err = password(cmd.ErrOrStderr(), false); err != nil {
+			return nil, err
+		}
+	}
+	return verify.NewSignatory(cmd.Context(), verify.SignatoryConfig{KeyPath: f.key, Password: pw, Services: services})
 }
 
 // signed is the record of what was made, and by whom.
@@ -52,24 +57,25 @@ func newSign(a *app) *cobra.Command {
 	var format string
 	var annotations []string
 	cmd := &cobra.Command{
-		Use: "sign --key KEY [OPTIONS] IMAGE", Short: "Vouch for an image with a private key", Args: exactly(1, "an IMAGE"),
+		Use: "sign (--key KEY | --identity-token TOKEN --fulcio-url URL) [OPTIONS] IMAGE", Short: "Vouch for an image with a private key, or by name", Args: exactly(1, "an IMAGE"),
 		Annotations: map[string]string{"exit": gateVerb},
 		Long: "Sign an image that is in the store, by its digest, and keep the signature beside it.\n" +
-			"ward push sends image and signatures; --upload does so at once.",
+			"ward push sends image and signatures; --upload does so at once. With a token the authority given\n" +
+			"certifies a key made for this signature, which a timestamp or a log entry makes last.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if f.newBundle {
-				if cmd.Flags().Changed("format") && format != verify.KindBundle {
-					return usage("--new-bundle-format and --format %.32q contradict each other", format)
-				}
-				format = verify.KindBundle
-			}
 			notes, err := keyValues(annotations)
 			if err != nil {
 				return err
 			}
-			s, err := f.signatory(cmd)
+			s, err := f.signatory(a, cmd)
 			if err != nil {
 				return err
+			}
+			if f.newBundle {
+				if cmd.Flags().Changed("format") && format != verify.KindBundle {
+					return usage("--format %.32q is not there with --new-bundle-format, or where services are asked", format)
+				}
+				format = verify.KindBundle
 			}
 			return a.change(cmd.Context(), audit.ImageSign, func(store *images.Store) (audit.ImageEvent, error) {
 				img, err := store.Resolve(cmd.Context(), args[0])

@@ -3,7 +3,8 @@
 // log of both kinds, a timestamp authority, and the trusted_root.json that
 // vouches for them. Everything it issues is made in memory; each wish of
 // Signing leaves out or bends one thing, so that a test can show which missing
-// thing is refused. It opens no socket and is no part of ward.
+// thing is refused. It opens no socket, but for Servers and what Rekor is served
+// by, and is no part of ward.
 package sigstore
 
 import (
