@@ -50,11 +50,7 @@ func newAuditPublish(a *app) *cobra.Command {
 			"records. A log that does not continue what the directory holds is refused: exit 5.",
 		Annotations: map[string]string{"exit": gateVerb},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			l, err := a.layout()
-			if err != nil {
-				return err
-			}
-			vkey, _, err := verifierKey(l, "")
+			l, vkey, err := a.ownKey()
 			if err != nil {
 				return err
 			}
@@ -84,11 +80,7 @@ func newAuditCheckpoint(a *app) *cobra.Command {
 			"now is still what the log says: ward audit verify --checkpoint FILE.",
 		Annotations: map[string]string{"exit": gateVerb},
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := a.layout()
-			if err != nil {
-				return err
-			}
-			vkey, _, err := verifierKey(l, "")
+			l, vkey, err := a.ownKey()
 			if err != nil {
 				return err
 			}
@@ -118,11 +110,7 @@ func newAuditConsistency(a *app) *cobra.Command {
 			if err != nil {
 				return usage("SIZE is a number of records, not %.32q", args[0])
 			}
-			l, err := a.layout()
-			if err != nil {
-				return err
-			}
-			vkey, _, err := verifierKey(l, "")
+			l, vkey, err := a.ownKey()
 			if err != nil {
 				return err
 			}

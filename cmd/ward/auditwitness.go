@@ -119,11 +119,7 @@ func newAuditWitness(a *app) *cobra.Command {
 
 // withWitnesses reads what both commands need.
 func (a *app) withWitnesses(do func(l engine.Layout, vkey string, log note.Verifier, p witness.Policy) error) error {
-	l, err := a.layout()
-	if err != nil {
-		return err
-	}
-	vkey, _, err := verifierKey(l, "")
+	l, vkey, err := a.ownKey()
 	if err != nil {
 		return err
 	}
