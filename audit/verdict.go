@@ -32,6 +32,8 @@ type Summary struct {
 	// Verifier is who it says verified, Format its form.
 	Verifier string `json:"verifier"`
 	Format   string `json:"format"`
+	// KeyID is the key that signed it.
+	KeyID string `json:"key_id,omitempty"`
 	// Revision is the policy's; Input that of the decision (and of its
 	// gate.decision), Payload the digest of what was signed, with its signature.
 	Revision string `json:"revision"`

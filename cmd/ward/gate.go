@@ -246,7 +246,10 @@ func (q question) result(v engine.Verdict) reports.Result {
 func (q question) reasons(rs []policy.Reason) []reports.Reason {
 	var out []reports.Reason
 	for _, r := range rs {
-		out = append(out, reports.Reason{Code: r.Code, Msg: r.Msg, Fix: r.Fix, Line: q.lineOf(r.Code, r.Msg)})
+		out = append(out, reports.Reason{Code: r.Code, Msg: r.Msg, Fix: q.fileFix(r), Line: q.lineOf(r.Code, r.Msg)})
+	}
+	if q.K8s != nil {
+		out = together(out)
 	}
 	return out
 }

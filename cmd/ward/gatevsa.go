@@ -32,7 +32,7 @@ type vsaFlags struct {
 
 func (v *vsaFlags) register(cmd *cobra.Command) {
 	fs := cmd.Flags()
-	fs.StringVar(&v.path, "vsa", "", "write a signed SLSA verification summary of each admitted image: a `directory`, or a file with one a line")
+	fs.StringVar(&v.path, "vsa", "", "write a signed SLSA verification summary of each admitted image to `PATH`: a directory, or a file with one a line")
 	fs.StringVar(&v.key, "vsa-key", "", "private key that signs them: a `file`, env://VARIABLE, or NAME://KEY for a key plugin")
 	fs.StringVar(&v.format, "vsa-format", verify.KindEnvelope, "envelope (DSSE, an .att tag) or bundle (a sigstore bundle as referrer)")
 	fs.StringVar(&v.verifier, "vsa-verifier", vsa.DefaultVerifier, "`URI` that says who verified")
@@ -65,7 +65,7 @@ type signedSummary struct {
 // puts that on record, and then writes and sends them.
 func (a *app) summarize(cmd *cobra.Command, v vsaFlags, answers []answer, log *audit.Log) error {
 	var all []signedSummary
-	var pw []byte
+	var key *verify.Signatory
 	done := map[string]bool{}
 	for _, an := range answers {
 		img := an.verdict.Image
@@ -75,11 +75,11 @@ func (a *app) summarize(cmd *cobra.Command, v vsaFlags, answers []answer, log *a
 		done[img.Reference+img.Digest] = true
 		var err error
 		if len(all) == 0 { // asked for once, and only if there is something to sign
-			if pw, err = password(cmd.ErrOrStderr(), false); err != nil {
+			if key, err = v.signatory(cmd); err != nil {
 				return err
 			}
 		}
-		s, err := v.sign(cmd, an.verdict, pw)
+		s, err := v.sign(cmd, an.verdict, key)
 		if err != nil {
 			return err
 		}
@@ -87,7 +87,7 @@ func (a *app) summarize(cmd *cobra.Command, v vsaFlags, answers []answer, log *a
 		sum := sha256.Sum256(s.Payload)
 		err = record(cmd.Context(), log, audit.Record{Type: audit.GateSummary, Actor: audit.Caller(), Data: audit.Summary{
 			Image: audit.Image{Reference: img.Reference, Digest: img.Digest}, Verifier: v.verifier, Format: v.format,
-			Revision: an.verdict.Decision.Revision(), Input: an.verdict.Decision.InputDigest(),
+			KeyID: key.By().KeyID, Revision: an.verdict.Decision.Revision(), Input: an.verdict.Decision.InputDigest(),
 			Payload: "sha256:" + hex.EncodeToString(sum[:]), Uploaded: v.upload,
 		}})
 		if err != nil {
@@ -103,7 +103,16 @@ func (a *app) summarize(cmd *cobra.Command, v vsaFlags, answers []answer, log *a
 	return a.upload(cmd.Context(), all)
 }
 
-func (v vsaFlags) sign(cmd *cobra.Command, verdict engine.Verdict, pw []byte) (signedSummary, error) {
+// signatory opens the key that signs them all.
+func (v vsaFlags) signatory(cmd *cobra.Command) (*verify.Signatory, error) {
+	pw, err := password(cmd.ErrOrStderr(), false)
+	if err != nil {
+		return nil, err
+	}
+	return verify.NewSignatory(cmd.Context(), verify.SignatoryConfig{KeyPath: v.key, Password: pw})
+}
+
+func (v vsaFlags) sign(cmd *cobra.Command, verdict engine.Verdict, key *verify.Signatory) (signedSummary, error) {
 	img, dec := verdict.Image, verdict.Decision
 	var ev struct {
 		Trust string `json:"trust"`
@@ -123,8 +132,8 @@ func (v vsaFlags) sign(cmd *cobra.Command, verdict engine.Verdict, pw []byte) (s
 	if err != nil {
 		return signedSummary{}, err
 	}
-	m, err := verify.Attest(cmd.Context(), verify.AttestRequest{
-		KeyPath: v.key, Password: pw, Reference: img.Reference, Digest: img.Digest,
+	m, err := key.Attest(cmd.Context(), verify.AttestRequest{
+		Reference: img.Reference, Digest: img.Digest,
 		PredicateType: vsa.PredicateType, Predicate: predicate, Statement: verify.StatementV1, Format: v.format,
 	})
 	return signedSummary{m, img.Reference}, err
