@@ -1,9 +1,14 @@
 package export
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -63,7 +68,7 @@ func ParseDestination(to string, o Options) (Destination, error) {
 	}
 	u, err := url.Parse(to)
 	if err != nil {
-		return d, fmt.Errorf("%w: %.200q is not a URL", ErrConfig, to)
+		return d, fmt.Errorf("%w: the destination is not a URL", ErrConfig) // it may hold a password
 	}
 	if u.User != nil {
 		return d, fmt.Errorf("%w: a password in a destination is seen by everybody on the host: use --token-file", ErrConfig)
@@ -77,3 +82,55 @@ func ParseDestination(to string, o Options) (Destination, error) {
 
 // schemes are the destinations with a URL.
 var schemes = map[string]func(*Destination, *url.URL, Options) error{}
+
+// clientTLS is the TLS configuration towards server: verified, always.
+func (o Options) clientTLS(server string) (*tls.Config, error) {
+	c := &tls.Config{ServerName: server, MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(4)}
+	if o.CA != "" {
+		pem, err := os.ReadFile(o.CA)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%w: %s holds no certificate", ErrConfig, o.CA)
+		}
+	}
+	if (o.Cert == "") != (o.Key == "") {
+		return nil, fmt.Errorf("%w: a client certificate needs both a file with it and one with its key", ErrConfig)
+	}
+	if o.Cert != "" {
+		pair, err := tls.LoadX509KeyPair(o.Cert, o.Key)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return c, nil
+}
+
+// clearOnly allows a destination without TLS on this host alone.
+func clearOnly(u *url.URL) error {
+	if h := u.Hostname(); h != "localhost" && !net.ParseIP(h).IsLoopback() {
+		return fmt.Errorf("%w: %s without TLS is for loopback addresses alone", ErrConfig, u.Scheme)
+	}
+	return nil
+}
+
+var errNotLoopback = errors.New("the name is not one of this host's loopback addresses")
+
+// onLoopback is a last look at where a name led.
+func onLoopback(c net.Conn) error {
+	if a, ok := c.RemoteAddr().(*net.TCPAddr); !ok || !a.IP.IsLoopback() {
+		return errors.Join(errNotLoopback, c.Close())
+	}
+	return nil
+}
+
+// hostPort is the address of u, with a default port.
+func hostPort(u *url.URL, port string) string {
+	if p := u.Port(); p != "" {
+		port = p
+	}
+	return net.JoinHostPort(u.Hostname(), port)
+}

@@ -102,6 +102,47 @@ func decision(t audit.Type, outcome string, decided bool) string {
 	return ""
 }
 
+// severity is how much a record matters, as in OCSF: 1 informational, 2 low,
+// 3 medium, 4 high.
+func (e *Event) severity() int {
+	switch {
+	case e.Type == audit.LogRecovered:
+		return 4
+	case e.Decision != "" && e.Decision != "allow", e.Type == audit.RunOOM, e.Type == audit.RunLost:
+		return 3
+	case e.Type == audit.RunDeniedSyscalls, e.Type == audit.TrustAdd, e.Type == audit.TrustRemove, e.Type == audit.PolicyChange:
+		return 2
+	}
+	return 1
+}
+
+// failed says whether what the record is about did not succeed.
+func (e *Event) failed() bool {
+	return e.Decision != "" && e.Decision != "allow" || e.Error != "" || e.Type == audit.RunLost || e.Type == audit.RunOOM
+}
+
+// message is a short sentence for people.
+func (e *Event) message() string {
+	var b strings.Builder
+	b.WriteString(string(e.Type))
+	if e.Decision != "" && e.Decision != "allow" {
+		fmt.Fprintf(&b, " %s by %s: %s", e.Decision, e.Rule, e.Cause)
+	}
+	if e.Name != "" {
+		b.WriteString(" " + e.Name)
+	}
+	if e.Image.Reference != "" {
+		b.WriteString(" " + e.Image.Reference)
+	}
+	if e.Code != nil {
+		fmt.Fprintf(&b, " code %d", *e.Code)
+	}
+	if s := e.Error + e.Reason; s != "" {
+		b.WriteString(": " + s)
+	}
+	return clip(b.String(), 1000)
+}
+
 // verbatim says whether the record's exact bytes can stand in a line of JSON:
 // only who holds the log's key can make one that cannot.
 func (e *Event) verbatim() bool {

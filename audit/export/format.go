@@ -20,7 +20,11 @@ type Format struct {
 }
 
 var formats = map[string]Format{
-	"jsonl": {"jsonl", "application/json", jsonl, false},
+	"jsonl":       {"jsonl", "application/json", jsonl, false},
+	"ocsf":        {"ocsf", "application/json", ocsf, false},
+	"ecs":         {"ecs", "application/json", ecs, false},
+	"cef":         {"cef", "text/plain; charset=utf-8", cef, true},
+	"cloudevents": {"cloudevents", "application/cloudevents+json", cloudEvent, false},
 }
 
 // Formats are the names of all formats.
@@ -81,11 +85,28 @@ func (o *object) obj(key string, v *object) *object {
 	return o.raw(key, v.done())
 }
 
+func (o *object) strs(key string, v ...string) *object {
+	l := [][]byte{}
+	for _, s := range v {
+		if s != "" {
+			l = append(l, quote(s))
+		}
+	}
+	if len(l) == 0 {
+		return o
+	}
+	return o.raw(key, list(l...))
+}
+
 func (o *object) done() []byte {
 	if len(o.b) == 0 {
 		return []byte("{}")
 	}
 	return append(o.b, '}')
+}
+
+func list(items ...[]byte) []byte {
+	return append(append([]byte{'['}, bytes.Join(items, []byte(","))...), ']')
 }
 
 // quote is a JSON string in which nothing is left that ends a line or drives a

@@ -349,8 +349,8 @@ func TestShortForms(t *testing.T) {
 			t.Fatal(err)
 		}
 		short := readAll(t, out)
-		if bytes.Contains(short, []byte("a=b|c")) || bytes.Contains(short, []byte(`a\=b|c`)) || bytes.Contains(short, []byte("boot")) {
-			t.Errorf("%s: arguments went out:\n%s", f, short)
+		if bytes.Contains(short, []byte("a=b|c")) || bytes.Contains(short, []byte(`a\=b|c`)) || bytes.Contains(short, []byte("mono")) {
+			t.Errorf("%s: arguments went out", f)
 		}
 		if n := bytes.Count(short, []byte("\n")); n != 21 {
 			t.Errorf("%s: %d lines", f, n)

@@ -36,7 +36,8 @@ func newAuditExport(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "export --to DESTINATION [OPTIONS]", Short: "Give the records to another system, at least once and in order", Args: exactly(0, "no arguments"),
 		Long: "Sends every record to DESTINATION, and remembers how far it acknowledged: \"-\" (standard output), a file, a\n" +
-			"directory (with \"/\" at its end: one sealed file for each batch).\n" +
+			"directory (with \"/\" at its end: one sealed file for each batch), syslog+tls://HOST:PORT, syslog+tcp:// (loopback),\n" +
+			"syslog+unix:///SOCKET, otlp+https://HOST:PORT, otlp+http:// (loopback), https://, http:// (loopback).\n" +
 			"Exit 0 all sent, 1 refused by the receiver, 2 usage, 3 receiver unavailable, 5 the log is damaged.",
 		Annotations: map[string]string{"exit": gateVerb},
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -54,6 +55,12 @@ func newAuditExport(a *app) *cobra.Command {
 	fs.StringVar(&f.name, "name", "", "cursor's `name`, for several exports to one destination; standard output has no cursor without it")
 	fs.StringVar(&f.from, "from", "0", "first `index` for a new cursor, or now")
 	fs.StringVar(&f.key, "log-key", "", "the log's public `key`, or a file with it")
+	fs.StringVar(&f.options.CA, "ca", "", "PEM `file` with the authorities that may vouch for the receiver, in place of the system's")
+	fs.StringVar(&f.options.Cert, "cert", "", "PEM `file` with a client certificate")
+	fs.StringVar(&f.options.Key, "key", "", "PEM `file` with its key")
+	fs.StringVar(&f.tokenFile, "token-file", "", "`file` with the receiver's token (or set "+exportTokenEnv+")")
+	fs.StringVar(&f.options.HTTPStyle, "http-style", "ndjson", "what http:// and https:// speak: hec, elastic, loki, ndjson")
+	fs.StringVar(&f.options.Index, "index", "ward-audit", "`index` or data stream of --http-style elastic")
 	fs.StringVar(&f.rotate, "rotate", "", "put a file aside when it has this `size` (64m)")
 	fs.IntVar(&f.batch, "batch", 500, "how many records are sent at once")
 	fs.IntVar(&f.maxBytes, "max-bytes", 0, "leave the record itself out of an event that is larger")
