@@ -125,6 +125,7 @@ func (e *Engine) run(ctx context.Context, b *budget, input ast.Value) (answer, e
 	rs, err := e.query.Eval(ctx,
 		rego.EvalParsedInput(input),
 		rego.EvalExternalCancel(b),
+		rego.EvalTime(e.at),
 		// Keep the term: turning it into Go values would have no bound.
 		rego.EvalGenerateJSON(func(t *ast.Term, _ *rego.EvalContext) (any, error) {
 			if left := maxTerms; !small(t, &left) {

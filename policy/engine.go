@@ -50,6 +50,7 @@ type Engine struct {
 	shipped string
 	modules map[string]*ast.Module
 	gaze    gaze
+	at      time.Time // what time it is, for those who may ask
 }
 
 // maxCompile bounds parsing and compiling local files, in wall time. A

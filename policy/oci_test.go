@@ -2,6 +2,7 @@ package policy_test
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,7 +14,7 @@ const ociDigest = "sha256:111111111111111111111111111111111111111111111111111111
 
 // ociInput is what a shim of containerd's asks for, with a verified image.
 func ociInput(change ...func(*policy.Input)) policy.Input {
-	in := policy.Input{Point: policy.PointOCI, Now: time.Unix(1, 0), Evidence: json.RawMessage(`{"verified":true,"digest":"` + ociDigest + `"}`)}
+	in := policy.Input{Point: policy.PointOCI, Now: time.Unix(1, 0), Evidence: json.RawMessage(`{"verified":true,"digest":"` + ociDigest + `","signers":[{"kind":"key"}]}`)}
 	in.Actor = policy.Actor{UID: 0, LoginUID: 1000, PID: 7, Exe: "/usr/bin/shim"}
 	in.Image.Checksum = ociDigest
 	in.OCI = policy.OCI{Op: "create", ID: "c1", Bundle: "/run/b"}
@@ -61,6 +62,9 @@ func TestOCICallers(t *testing.T) {
 		{"no program", verified, ociInput(by("", 0)), "oci.caller"},
 		{"any bundle", any, ociInput(unnamed), ""},
 		{"any bundle, image verified", any, ociInput(), ""},
+		{"image that nobody signed", any, ociInput(func(in *policy.Input) {
+			in.Evidence = json.RawMessage(strings.Replace(string(in.Evidence), `"key"`, `"static"`, 1))
+		}), "oci.evidence"},
 		{"any bundle, image not verified", any, ociInput(func(in *policy.Input) { in.Evidence = nil }), "oci.evidence"},
 		{"evidence for another image", any, ociInput(func(in *policy.Input) { in.Image.Checksum = "sha256:22" }), "oci.evidence"},
 		{"shared pid namespace", any, ociInput(shared), "oci.shared-pid"},

@@ -165,12 +165,9 @@ func (v *Verifier) VerifyAttestations(ctx context.Context, s Subject, materials 
 	if err != nil {
 		return nil, err
 	}
-	var policies []policy
-	if v != nil {
-		policies, _ = matching(v.policies, spellings(ref, s.Reference))
-	}
-	if len(policies) == 0 {
-		return nil, noPolicy(ref, s)
+	policies, err := v.applying(ref, s)
+	if err != nil {
+		return nil, err
 	}
 	_, st := sortOut(s, materials)
 	for _, m := range materials {
@@ -184,7 +181,7 @@ func (v *Verifier) VerifyAttestations(ctx context.Context, s Subject, materials 
 			claims = append(claims, c)
 		}
 	}
-	set := setting{clock: newClock(time.Now()), roots: v.roots}
+	set := v.setting(newClock(time.Now()), st)
 	g, missed := newGathered(), misses{}
 	for _, p := range policies {
 		if err := p.attest(ctx, s, set, claims, &missed, g); err != nil {
@@ -205,6 +202,9 @@ func (p policy) attest(ctx context.Context, s Subject, set setting, claims []cla
 	}
 	for _, a := range p.authorities {
 		words, err := a.believed(ctx, s, set, claims, missed, g.why)
+		if err == nil {
+			words, err = a.accepted(ctx, set, words, g.why)
+		}
 		if err != nil {
 			return err
 		}

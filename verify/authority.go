@@ -23,6 +23,8 @@ type authority struct {
 	// log and timestamp are demanded besides the signature; nil: not asked for.
 	log       *logDemand
 	timestamp *timeDemand
+	// wanted are attestations, asked for instead of a signature.
+	wanted []wanted
 }
 
 // keyAuthority accepts signatures by keys that are named one by one.
@@ -40,6 +42,7 @@ func (k *keyAuthority) windowed() bool {
 
 // staticAuthority answers without looking at any signature.
 type staticAuthority struct {
+	pass    bool
 	message string // for whoever is refused
 }
 

@@ -25,8 +25,9 @@ import (
 // a certificate or a rule about the clock could change the answer, and not
 // across a clock that is set back. Safe for concurrent use.
 type Directory struct {
-	dir string
-	now func() time.Time
+	dir  string
+	now  func() time.Time
+	rego Evaluator
 
 	mu sync.Mutex
 	// verifier is of the files whose digests policies and rootSum are.
@@ -54,6 +55,12 @@ const (
 
 // NewDirectory reads nothing yet.
 func NewDirectory(dir string) *Directory { return &Directory{dir: dir, now: time.Now} }
+
+// WithRego is the same directory with somebody who judges by the Rego in trust
+// policies, see Verifier.WithRego. It has answered nothing yet.
+func (d *Directory) WithRego(e Evaluator) *Directory {
+	return &Directory{dir: d.dir, now: d.now, rego: e}
+}
 
 // Verify is Verifier.Verify by the policies as they are now. A directory that
 // cannot be read or understood is an error, whatever it held before.
@@ -114,7 +121,7 @@ func (d *Directory) current() (*Verifier, error) {
 		both := sha256.Sum256([]byte(sum + "\x00" + rootSum))
 		trust = "sha256:" + hex.EncodeToString(both[:])
 	}
-	d.verifier, d.policies, d.rootSum = &Verifier{policies: policies, roots: roots, trust: trust}, sum, rootSum
+	d.verifier, d.policies, d.rootSum = &Verifier{policies: policies, roots: roots, trust: trust, rego: d.rego}, sum, rootSum
 	d.kept, d.bytes = nil, 0 // no answer of another generation is asked for again
 	return d.verifier, nil
 }

@@ -76,7 +76,7 @@ const (
 	KindKeyless = "keyless"
 	// KindCertificate is one in a certificate by an authority of one's own.
 	KindCertificate = "certificate"
-	// KindStatic is nobody: a policy says yes without a signature.
+	// KindStatic is nobody: a policy says yes without a signature, or no and only warns.
 	KindStatic = "static"
 )
 
@@ -92,10 +92,26 @@ type Evidence struct {
 	attestations []Attestation
 	omitted      []OmittedAttestation
 	refused      []RefusedAttestation
+	warnings     []Warning
+}
+
+// Warning is a matching policy that the image does not satisfy, and that only
+// warns.
+type Warning struct {
+	Policy string `json:"policy"`
+	// Rule and Cause are those of the refusal that it would be.
+	Rule  string `json:"rule"`
+	Cause string `json:"cause"`
 }
 
 // Verified says whether the evidence proves anything.
 func (e Evidence) Verified() bool { return e.digest != "" && len(e.signers) > 0 }
+
+// Signed says whether somebody vouches for the image, and not only a policy
+// that asks for nobody.
+func (e Evidence) Signed() bool {
+	return e.Verified() && slices.ContainsFunc(e.signers, func(s Signer) bool { return s.Kind != KindStatic })
+}
 
 // Digest is the manifest digest that was verified, or "".
 func (e Evidence) Digest() string { return e.digest }
@@ -103,7 +119,11 @@ func (e Evidence) Digest() string { return e.digest }
 // Reference is the name under which it was verified, or "".
 func (e Evidence) Reference() string { return e.reference }
 
-// Policies are the names of the policies that matched, all of them satisfied.
+// Warnings are the policies that matched, are not satisfied, and only warn.
+func (e Evidence) Warnings() []Warning { return slices.Clone(e.warnings) }
+
+// Policies are the names of the policies that matched and are satisfied: all
+// but those that only warn.
 func (e Evidence) Policies() []string { return slices.Clone(e.policies) }
 
 // Signers are the authorities that vouched for the image, in policy order.
@@ -150,7 +170,8 @@ func (e Evidence) MarshalJSON() ([]byte, error) {
 		Count        int                  `json:"attestations_refused"`
 		Refused      []RefusedAttestation `json:"refused"`
 		Omitted      []OmittedAttestation `json:"omitted"`
-	}{e.Verified(), e.reference, e.digest, notNil(e.policies), notNil(e.signers), e.trust, notNil(e.attestations), len(e.refused), notNil(e.refused), notNil(e.omitted)})
+		Warnings     []Warning            `json:"warnings"`
+	}{e.Verified(), e.reference, e.digest, notNil(e.policies), notNil(e.signers), e.trust, notNil(e.attestations), len(e.refused), notNil(e.refused), notNil(e.omitted), notNil(e.warnings)})
 }
 
 // UnmarshalJSON always fails: a record of evidence is not evidence. Without it

@@ -54,6 +54,12 @@ const maxClockLead = 10 * time.Minute
 type setting struct {
 	clock *clock
 	roots *roots
+	// rego judges by the Rego in policies; nil: nobody does. What it said once
+	// it is not asked again, by module and document.
+	rego   Evaluator
+	judged map[string]error
+	// stated is what is stated about the image; nil: nothing.
+	stated *stated
 }
 
 // rootNames are the trust roots the authority may need.

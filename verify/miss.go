@@ -23,6 +23,7 @@ func (m miss) Error() string { return m.cause }
 // The steps of a check, in the order in which a signature passes them.
 const (
 	rankMalformed = iota + 1
+	rankAbsent
 	rankSignature
 	rankLog
 	rankTime
@@ -31,6 +32,8 @@ const (
 	rankIdentity
 	rankWindow
 	rankThreshold
+	rankRule
+	rankOmitted
 	rankRoot
 )
 

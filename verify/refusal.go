@@ -59,7 +59,10 @@ func (p policy) refusal(s Subject, claims []claim, missed misses, stated int) er
 	refuse := func(rule, cause, remedy string) error {
 		return fault.New(fault.Unverified, rule, label(s)+cause, remedy)
 	}
+	stating := slices.ContainsFunc(p.authorities, func(a authority) bool { return len(a.wanted) > 0 })
 	switch {
+	case missed.closest.rule != "" && (stating || missed.closest.rank >= rankRule):
+		return refuse(missed.closest.rule, fmt.Sprintf(" does not satisfy trust policy %q: %s", p.name, clip(missed.closest.cause)), mend(missed.closest.rule, remedy, p))
 	case len(accepted) == 0:
 		return refuse("trust.denied", fmt.Sprintf(" is refused by trust policy %q%s", p.name, denials), "change "+p.file)
 	case len(claims) == 0 && stated == 0:
@@ -103,6 +106,12 @@ func mend(rule, sign string, p policy) string {
 	switch rule {
 	case ruleNoRoot:
 		return "ward trust root add NAME FILE, or ward trust root update where there is a network"
+	case "trust.no-attestation":
+		return strings.Replace(sign, "ward sign --key KEY", "ward attest --key KEY --type TYPE --predicate FILE", 1)
+	case "trust.omitted":
+		return "make the attestation smaller or remove it from the registry, then pull the image again"
+	case "trust.rule", "trust.rego":
+		return "attest what the policy asks for, or change " + p.file
 	case "trust.clock":
 		return "set this machine's clock"
 	case "trust.identity", "trust.key-window":
@@ -140,7 +149,11 @@ func (p policy) keyless() bool {
 	return slices.ContainsFunc(p.authorities, func(a authority) bool { return a.keyless != nil })
 }
 
-func noPolicy(ref name.Reference, s Subject) error {
+func noPolicy(ref name.Reference, s Subject, partly []policy) error {
+	if len(partly) > 0 {
+		return fault.New(fault.Unverified, "trust.no-policy", fmt.Sprintf("no trust policy matches %s but those for some Pods (%q), which let nothing in by themselves",
+			label(s), partly[0].name), "add a policy without match.selector")
+	}
 	glob := ref.Context().Name() + ":*"
 	if _, tagged := ref.(name.Tag); !tagged {
 		glob = ref.Context().Name() + "@*"

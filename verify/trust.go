@@ -34,8 +34,12 @@ type TrustPolicy struct {
 	// File and Line are where it stands.
 	File string `json:"file"`
 	Line int    `json:"line"`
-	// Mode is "enforce" or "warn" as written; both are enforced.
-	Mode        string           `json:"mode"`
+	// Mode is "enforce" or "warn".
+	Mode string `json:"mode"`
+	// Rego says that the policy has Rego of its own for what it finds, Match
+	// whether it is about all that runs here, "some" of it, or nothing ("none").
+	Rego        bool             `json:"rego,omitempty"`
+	Match       string           `json:"match,omitempty"`
 	Globs       []string         `json:"globs"`
 	Authorities []TrustAuthority `json:"authorities"`
 }
@@ -58,6 +62,10 @@ type TrustAuthority struct {
 	TrustRoots []string `json:"trust_roots,omitempty"`
 	// Format is KindCosign, KindBundle, or "" for either.
 	Format string `json:"format,omitempty"`
+	// Static is "pass" or "fail" for an authority that looks at nothing.
+	Static string `json:"static,omitempty"`
+	// Attestations are the predicate types that it asks for.
+	Attestations []string `json:"attestations,omitempty"`
 }
 
 // MatchedPolicy is a policy that applies to an image, and the glob that says so.
@@ -182,7 +190,8 @@ func TrustList(dir string) ([]TrustPolicy, error) {
 }
 
 func (p policy) describe() TrustPolicy {
-	d := TrustPolicy{Name: p.name, File: p.file, Line: p.line, Mode: p.mode}
+	d := TrustPolicy{Name: p.name, File: p.file, Line: p.line, Mode: p.mode, Rego: p.rule != nil,
+		Match: map[reach]string{forAll: "", forSome: "some", forOthers: "none"}[p.reach]}
 	for _, g := range p.globs {
 		d.Globs = append(d.Globs, g.text)
 	}
@@ -204,6 +213,12 @@ func (p policy) describe() TrustPolicy {
 			if a.keyless.ca != nil {
 				t.CA = certID(a.keyless.ca)
 			}
+		}
+		if a.static != nil {
+			t.Static = map[bool]string{true: "pass", false: "fail"}[a.static.pass]
+		}
+		for _, w := range a.wanted {
+			t.Attestations = append(t.Attestations, w.predicateType)
 		}
 		d.Authorities = append(d.Authorities, t)
 	}
@@ -267,6 +282,9 @@ func TrustTest(dir, ref string) ([]MatchedPolicy, error) {
 // each that does.
 func matching(policies []policy, names []string) (matched []policy, globs []string) {
 	for _, p := range policies {
+		if p.reach == forOthers {
+			continue
+		}
 		for _, g := range p.globs {
 			if g.match(names) {
 				matched, globs = append(matched, p), append(globs, g.text)

@@ -93,16 +93,14 @@ func TestSignatureFormat(t *testing.T) {
 	}
 }
 
-func TestWarnIsEnforcedAndFailFails(t *testing.T) {
+func TestFailFails(t *testing.T) {
 	k, dir := newKey(t), t.TempDir()
 	write(t, dir, "a.yaml", cip("warn", "**", "  mode: warn\n"+byKey(k.pem)))
-	e, err := open(t, dir).Verify(t.Context(), subject(), nil)
-	refused(t, e, err, fault.Unverified, "trust.unsigned")
 	if list, err := verify.TrustList(dir); err != nil || list[0].Mode != "warn" {
 		t.Fatalf("%+v %v", list, err)
 	}
 	write(t, dir, "a.yaml", cip("never", "**", "  authorities:\n    - static:\n        action: fail\n        message: use the new name\n"))
-	e, err = open(t, dir).Verify(t.Context(), subject(), []verify.Material{k.sign(t, verify.KindCosign, imageDigest)})
+	e, err := open(t, dir).Verify(t.Context(), subject(), []verify.Material{k.sign(t, verify.KindCosign, imageDigest)})
 	if f := refused(t, e, err, fault.Unverified, "trust.denied"); !strings.Contains(f.Cause, "use the new name") {
 		t.Fatal(f.Cause)
 	}
@@ -159,11 +157,27 @@ func TestTrustErrorsNameTheLine(t *testing.T) {
 		"no images":          {strings.Replace(cip("a", "**", good), "  images:\n    - glob: \"**\"\n", "", 1), ":5:", "images"},
 		"regexp for a glob":  {cip("a", "a.+[b]", good), ":7:", "glob"},
 		"empty glob":         {cip("a", "", good), ":7:", "glob"},
-		"static pass":        {cip("a", "**", "  authorities:\n    - static:\n        action: pass\n"), ":9:", "not supported yet"},
-		"static maybe":       {cip("a", "**", "  authorities:\n    - static:\n        action: warn\n"), ":9:", "not fail"},
-		"static nothing":     {cip("a", "**", "  authorities:\n    - static: {}\n"), ":9:", "not fail"},
+		"static maybe":       {cip("a", "**", "  authorities:\n    - static:\n        action: warn\n"), ":9:", "not pass or fail"},
+		"static nothing":     {cip("a", "**", "  authorities:\n    - static: {}\n"), ":9:", "not pass or fail"},
 		"keyless":            {cip("a", "**", "  authorities:\n    - keyless:\n        url: https://x\n"), ":9:", "identities is missing"},
-		"attestations":       {cip("a", "**", good+"      attestations:\n        - name: x\n"), ":15:", "attestations"},
+		"attestations":       {cip("a", "**", good+"      attestations:\n        - name: x\n"), ":16:", "predicateType is missing"},
+		"no attestations":    {cip("a", "**", good+"      attestations: []\n"), ":15:", "empty"},
+		"unnamed":            {cip("a", "**", good+"      attestations:\n        - predicateType: vuln\n"), ":16:", "name of its own"},
+		"named alike":        {cip("a", "**", good+"      attestations:\n        - {name: x, predicateType: vuln}\n        - {name: x, predicateType: spdx}\n"), ":17:", "name of its own"},
+		"no such type":       {cip("a", "**", good+"      attestations:\n        - {name: x, predicateType: vulnerability}\n"), ":16:", "neither a URI"},
+		"a signature's type": {cip("a", "**", good+"      attestations:\n        - {name: x, predicateType: \"https://sigstore.dev/cosign/sign/v1\"}\n"), ":16:", "type of a signature"},
+		"static, attested":   {cip("a", "**", "  authorities:\n    - static: {action: pass}\n      attestations:\n        - {name: x, predicateType: vuln}\n"), ":9:", "static authority"},
+		"cue":                {cip("a", "**", good+"      attestations:\n        - name: x\n          predicateType: vuln\n          policy: {type: cue, data: x}\n"), ":18:", "cue is not supported"},
+		"no language":        {cip("a", "**", good+"  policy: {data: x}\n"), ":15:", "is not rego"},
+		"no rules":           {cip("a", "**", good+"  policy: {type: rego, data: \" \"}\n"), ":15:", "empty"},
+		"a remote policy":    {cip("a", "**", good+"  policy:\n    type: rego\n    remote: {url: https://x}\n"), ":17:", "policy.remote is not supported"},
+		"a config map":       {cip("a", "**", good+"  policy:\n    type: rego\n    configMapRef: {name: x}\n"), ":17:", "configMapRef"},
+		"config file":        {cip("a", "**", good+"  policy:\n    type: rego\n    fetchConfigFile: true\n"), ":17:", "fetchConfigFile"},
+		"object's spec":      {cip("a", "**", good+"  policy:\n    type: rego\n    includeSpec: true\n"), ":17:", "includeSpec"},
+		"match of what":      {cip("a", "**", good+"  match:\n    - resource: poods\n      version: v1\n"), ":16:", "poods"},
+		"match by what":      {cip("a", "**", good+"  match:\n    - {resource: pods, kind: Pod}\n"), ":16:", "kind"},
+		"selector of what":   {cip("a", "**", good+"  match:\n    - selector: {matchLabels: {a: b}}\n"), ":16:", "needs a resource"},
+		"selector how":       {cip("a", "**", good+"  match:\n    - {resource: pods, version: v1, selector: {matchLabels: x}}\n"), ":16:", "wrong form"},
 		"source":             {cip("a", "**", good+"      source:\n        - oci: x\n"), ":15:", "source"},
 		"ctlog without host": {cip("a", "**", good+"      ctlog:\n        url: x\n"), ":16:", "not an address"},
 		"timestamp":          {cip("a", "**", good+"      rfc3161timestamp: {trustRootRef: ../x}\n"), ":15:", "not a name"},

@@ -24,7 +24,10 @@ type policy struct {
 	authorities []authority
 	// signed is what it asks of the name in a signature.
 	signed signedName
-	notes  []note // annotations of ours
+	// rule judges what the authorities found, if there is one.
+	rule  *inlineRego
+	reach reach
+	notes []note // annotations of ours
 }
 
 // Bounds on trust files. They are the owner's, but a mistake (a disk image
@@ -37,6 +40,7 @@ const (
 	maxAuthorities      = 64
 	policyAPIVersion    = "policy.sigstore.dev/v1beta1"
 	policyKind          = "ClusterImagePolicy"
+	modeWarn            = "warn"
 	remedyFixTrustFile  = "correct or remove the file; nothing is verified until then"
 	ruleTrustPolicy     = "trust.policy"
 	defaultAuthorityFmt = "authority-%d"

@@ -152,15 +152,16 @@ func (r reader) spec(n *yaml.Node, p *policy) error {
 			if err := r.str(&p.mode, "spec.mode")(n); err != nil {
 				return err
 			}
-			// warn is read and enforced all the same: an image that fails
-			// does not run here, whatever another place would let pass.
 			if p.mode != "enforce" && p.mode != "warn" {
 				return r.errorf(n, "spec.mode %q is not enforce or warn", p.mode)
 			}
 			return nil
 		},
-		"policy": r.unsupported("spec.policy (CUE or Rego in a trust policy)", "; write it as run policy instead"),
-		"match":  r.unsupported("spec.match (selection of Kubernetes resources)", ""),
+		"policy": func(n *yaml.Node) (err error) {
+			p.rule, err = r.rego(n, "spec.policy")
+			return err
+		},
+		"match": func(n *yaml.Node) error { return r.match(n, p) },
 	})
 	switch {
 	case err != nil:
@@ -211,7 +212,7 @@ func (r reader) authority(n *yaml.Node, a *authority) error {
 			a.format = f
 			return nil
 		},
-		"attestations": r.unsupported("attestations", ""),
+		"attestations": func(n *yaml.Node) error { return r.attestations(n, a) },
 		"source":       r.unsupported("source (signatures kept in another repository)", ""),
 	})
 	switch {
@@ -221,6 +222,8 @@ func (r reader) authority(n *yaml.Node, a *authority) error {
 		return r.errorf(n, "an authority needs exactly one of key, keyless and static")
 	case a.name == "":
 		return r.errorf(n, "an authority's name is empty")
+	case static && len(a.wanted) > 0:
+		return r.errorf(n, "a static authority looks at nothing: attestations mean nothing there")
 	}
 	return r.witnesses(n, a, logOff)
 }
@@ -249,8 +252,8 @@ func (r reader) key(n *yaml.Node, a *authority) error {
 	return nil
 }
 
-// static accepts the word no and not the word yes: an authority that vouches
-// for every image would make a signature worth nothing.
+// static answers without looking at any signature. An image that passes this
+// way alone needs a grant of the run policy besides.
 func (r reader) static(n *yaml.Node, a *authority) error {
 	var action string
 	a.static = &staticAuthority{}
@@ -261,11 +264,10 @@ func (r reader) static(n *yaml.Node, a *authority) error {
 	switch {
 	case err != nil:
 		return err
-	case action == "pass":
-		return r.errorf(n, "static.action pass is not supported yet: ward runs nothing that no key vouches for")
-	case action != "fail":
-		return r.errorf(n, "static.action %q is not fail", action)
+	case action != "fail" && action != "pass":
+		return r.errorf(n, "static.action %q is not pass or fail", action)
 	}
+	a.static.pass = action == "pass"
 	return nil
 }
 

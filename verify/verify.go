@@ -29,6 +29,7 @@ type Verifier struct {
 	policies []policy
 	roots    *roots
 	trust    string
+	rego     Evaluator
 }
 
 // Open reads every policy in trustDir. A directory that does not exist holds
@@ -82,12 +83,9 @@ func (v *Verifier) verify(ctx context.Context, s Subject, materials []Material, 
 	if err != nil {
 		return Evidence{}, err
 	}
-	var policies []policy
-	if v != nil {
-		policies, _ = matching(v.policies, spellings(ref, s.Reference))
-	}
-	if len(policies) == 0 {
-		return Evidence{}, noPolicy(ref, s)
+	policies, err := v.applying(ref, s)
+	if err != nil {
+		return Evidence{}, err
 	}
 	materials, st := sortOut(s, materials)
 	if len(materials) > maxMaterials {
@@ -102,14 +100,19 @@ func (v *Verifier) verify(ctx context.Context, s Subject, materials []Material, 
 		}
 	}
 	e := Evidence{reference: s.Reference, trust: v.trust}
-	set := setting{clock: now, roots: v.roots}
+	set := v.setting(now, st)
 	for _, p := range policies {
 		signers, missed, err := p.judge(ctx, s, set, claims)
 		if err != nil {
 			return Evidence{}, err
 		}
 		if len(signers) == 0 {
-			return Evidence{}, p.refusal(s, claims, missed, len(st.materials)+len(st.omitted))
+			refusal := p.refusal(s, claims, missed, len(st.materials)+len(st.omitted))
+			if p.mode != modeWarn {
+				return Evidence{}, refusal
+			}
+			e.warn(p, s, refusal)
+			continue
 		}
 		e.policies = append(e.policies, p.name)
 		e.signers = append(e.signers, signers...)
@@ -119,6 +122,39 @@ func (v *Verifier) verify(ctx context.Context, s Subject, materials []Material, 
 	}
 	e.digest = s.Digests[0]
 	return e, nil
+}
+
+// warn notes that a policy is not satisfied that only warns. Nobody vouches for
+// the image by it: where no other does, a run needs a grant besides.
+func (e *Evidence) warn(p policy, s Subject, refusal error) {
+	f := fault.As(refusal)
+	e.warnings = append(e.warnings, Warning{p.name, f.Rule, f.Cause})
+	e.signers = append(e.signers, Signer{Policy: p.name, Kind: KindStatic, Digest: s.Digests[0]})
+}
+
+// applying are the policies that the image has to satisfy. Those that may be
+// about other runs are asked too, but let nothing in by themselves.
+func (v *Verifier) applying(ref name.Reference, s Subject) ([]policy, error) {
+	var policies []policy
+	if v != nil {
+		policies, _ = matching(v.policies, spellings(ref, s.Reference))
+	}
+	if !slices.ContainsFunc(policies, func(p policy) bool { return p.reach == forAll }) {
+		return nil, noPolicy(ref, s, policies)
+	}
+	return policies, nil
+}
+
+func (v *Verifier) setting(now *clock, st *stated) setting {
+	return setting{clock: now, roots: v.roots, rego: v.rego, judged: map[string]error{}, stated: st}
+}
+
+// WithRego is the same verifier with somebody who judges by the Rego in trust
+// policies. Without one, what asks for that is never satisfied.
+func (v *Verifier) WithRego(e Evaluator) *Verifier {
+	own := *v
+	own.rego = e
+	return &own
 }
 
 // attest adds what is stated about the image. It is not asked for, so that
@@ -201,8 +237,22 @@ func (p policy) judge(ctx context.Context, s Subject, set setting, claims []clai
 	if err != nil {
 		return nil, missed, err
 	}
+	said, err := p.named(s, set.stated.parseFor(p))
+	if err != nil {
+		return nil, missed, err
+	}
+	matches := result{Matches: map[string]*match{}}
 	for _, a := range p.authorities {
-		found, err := a.judge(ctx, s, set, claims, &missed)
+		var found []Signer
+		var statements map[string][]word
+		switch {
+		case a.static != nil && a.static.pass:
+			found = []Signer{{Authority: a.name, Kind: KindStatic, Digest: s.Digests[0]}}
+		case len(a.wanted) > 0:
+			found, statements, err = a.judgeStated(ctx, s, set, said, &missed)
+		default:
+			found, err = a.judge(ctx, s, set, claims, &missed)
+		}
 		if err != nil {
 			return nil, missed, err
 		}
@@ -210,6 +260,19 @@ func (p policy) judge(ctx context.Context, s Subject, set setting, claims []clai
 			signer.Policy = p.name
 			signers = append(signers, signer)
 		}
+		if len(found) > 0 {
+			matches.Matches[a.name] = matchOf(found, statements)
+		}
+	}
+	if len(signers) == 0 {
+		return nil, missed, nil
+	}
+	if err := p.ruled(ctx, set, matches); err != nil {
+		if c := fault.ClassOf(err); c == fault.Invalid || c == fault.Unavailable {
+			return nil, missed, err
+		}
+		missed.note(err)
+		return nil, missed, nil
 	}
 	return signers, missed, nil
 }

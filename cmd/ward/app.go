@@ -143,7 +143,11 @@ func (a *app) verifier() (*verify.Verifier, error) {
 	if err != nil {
 		return nil, err
 	}
-	return verify.Open(l.Trust())
+	v, err := verify.Open(l.Trust())
+	if err != nil {
+		return nil, err
+	}
+	return v.WithRego(policy.Inline{}), nil
 }
 
 func (a *app) policies() (*policy.Engine, error) {

@@ -86,6 +86,9 @@ func (a *app) trustedRoot(file string) ([]byte, error) {
 // signedBy says who a signer is, in a line.
 func signedBy(s verify.Signer) string {
 	line := "key " + s.KeyID
+	if s.Kind == verify.KindStatic {
+		return "nobody: trust policy " + s.Policy + " asks for no signature"
+	}
 	if s.Kind != verify.KindKey {
 		line = s.Subject
 		if s.Issuer != "" {

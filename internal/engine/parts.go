@@ -21,7 +21,7 @@ import (
 // keep between questions is what came of the same bytes.
 
 // TrustDir is a Verifier over the trust policies in dir.
-func TrustDir(dir string) Verifier { return verify.NewDirectory(dir) }
+func TrustDir(dir string) Verifier { return verify.NewDirectory(dir).WithRego(policy.Inline{}) }
 
 // PolicyDir is a Decider over the shipped policies and those in dir.
 func PolicyDir(dir string) Decider { return policy.NewDirectory(policy.Config{Dir: dir}) }

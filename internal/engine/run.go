@@ -94,7 +94,7 @@ func (e *Engine) pass(ctx context.Context, a *attempt, io Stdio) (*Started, erro
 		// Nobody would look after it as was asked.
 		return nil, errors.Join(err, e.Kill(ctx, slot.container))
 	}
-	return &Started{Container: slot.container, Process: running, Notes: lowered(req, slot.plan)}, nil
+	return &Started{Container: slot.container, Process: running, Notes: append(lowered(req, slot.plan), warned(ev)...)}, nil
 }
 
 // resolve finds the image, asking a registry only as the pull policy says. For
@@ -165,6 +165,15 @@ func Gather(ctx context.Context, r Resolver, img images.Image) (verify.Subject, 
 		}
 	}
 	return s, ms, nil
+}
+
+// warned says which trust policies are not satisfied and only warn.
+func warned(ev verify.Evidence) []string {
+	var notes []string
+	for _, w := range ev.Warnings() {
+		notes = append(notes, fmt.Sprintf("trust policy %s only warns: %s (%s)", w.Policy, w.Cause, w.Rule))
+	}
+	return notes
 }
 
 // decide asks the policy and turns anything but a yes into a refusal.

@@ -106,7 +106,13 @@ func (e *Engine) mountedImage(ctx context.Context, a *attempt, m *sandbox.Mount)
 	if err != nil {
 		return fmt.Errorf("image to mount at %s: %w", m.Target, err)
 	}
-	if _, err := e.verify(ctx, img); err != nil {
+	ev, err := e.verify(ctx, img)
+	if err == nil && !ev.Signed() {
+		// Policy sees that it was verified, and not by whom.
+		err = fault.New(fault.Unverified, "trust.static", "image "+img.Reference+" is let in by a trust policy that asks for no signature, which does not do for a mount",
+			"sign it and trust the key: ward sign --key KEY "+img.Reference)
+	}
+	if err != nil {
 		return fmt.Errorf("image to mount at %s: %w", m.Target, err)
 	}
 	m.Name, m.Digest = img.Reference, img.Digest

@@ -24,6 +24,13 @@ deny contains {
 	text := data.ward.messages[code]
 }
 
-warn contains {} if false
+# A trust policy that is not satisfied and only warns.
+warn contains {
+	"code": "baseline.evidence-warn",
+	"msg": sprintf("trust policy %v is not satisfied (%v): %v", [w.policy, w.rule, w.cause]),
+	"fix": "have the image signed or attested as the trust policy asks",
+} if {
+	some w in input.evidence.warnings
+}
 
 obligations contains {} if false
