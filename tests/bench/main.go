@@ -2,7 +2,8 @@
 // `ward run --rm busybox true` with everything on, beside `runc run` of the
 // same root file system under the same kind of limits, and beside a bare
 // `unshare`; interleaved, so that all three see the same machine, and as
-// ratios, so that the figures mean something elsewhere. Then what the
+// ratios, so that the figures mean something elsewhere. Then what an answer of
+// the gate costs, cold and warm, with and without its record. Then what the
 // system-call filter adds to a call beside Docker's default profile, and what
 // stays in memory for 1, 10 and 100 idle containers beside conmon and
 // containerd's shim.
@@ -29,8 +30,9 @@ import (
 func main() {
 	bin := flag.String("bin", "bin", "directory of ward and ward-launch")
 	rounds := flag.Int("n", 30, "rounds")
+	part := flag.String("part", "", "runs, decisions, filter or memory alone")
 	flag.Parse()
-	if err := run(*bin, *rounds); err != nil {
+	if err := run(*bin, *rounds, *part); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -45,7 +47,7 @@ type contender struct {
 
 type cost struct{ cpu, wall time.Duration }
 
-func run(bin string, rounds int) (err error) {
+func run(bin string, rounds int, part string) (err error) {
 	dir, err := os.MkdirTemp("", "ward-b-")
 	if err != nil {
 		return err
@@ -60,6 +62,24 @@ func run(bin string, rounds int) (err error) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return err
 	}
+	for _, p := range []struct {
+		name string
+		do   func() error
+	}{
+		{"runs", func() error { return errors.Join(s.runs(os.Stdout, rounds), s.launcherStart(os.Stdout)) }},
+		{"decisions", func() error { return s.decisions(os.Stdout, rounds) }},
+		{"filter", func() error { return s.filters(os.Stdout) }},
+		{"memory", func() error { return s.memory(os.Stdout) }},
+	} {
+		if part == "" || part == p.name {
+			err = errors.Join(err, p.do())
+		}
+	}
+	return err
+}
+
+// runs prints what a run costs beside others'.
+func (s setup) runs(w io.Writer, rounds int) error {
 	list := contenders{
 		{name: "ward run --rm busybox true", cmd: func(int) *exec.Cmd { return s.ward("run", "--rm", image, "true") }},
 		{name: "runc run (same root, limits, seccomp)", cmd: s.runc},
@@ -79,10 +99,7 @@ func run(bin string, rounds int) (err error) {
 			}
 		}
 	}
-	if err := list.print(os.Stdout); err != nil {
-		return err
-	}
-	return errors.Join(s.launcherStart(os.Stdout), s.filters(os.Stdout), s.memory(os.Stdout))
+	return list.print(w)
 }
 
 // measure runs cmd and returns what it and everything below it used.
