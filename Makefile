@@ -130,7 +130,7 @@ test-vm: ## cgroup v2 alone, in a virtual machine (QEMU; the kernel is fetched o
 	$(GO) test -json -tags vm -count=1 -timeout 15m ./tests/vm | $(GO) run ./tests/report $(REPORTFLAGS)
 
 .PHONY: bench
-bench: build ## what a run costs beside runc and unshare, an answer of the gate beside cosign, a filter beside Docker's, a monitor beside conmon
+bench: build bin/tools/cosign ## what a run costs beside runc and unshare, an answer of the gate beside cosign, a filter beside Docker's, a monitor beside conmon
 	@[ "$$(id -u)" = 0 ] || { echo "bench needs root: sudo env PATH=\"\$$PATH\" make bench" >&2; exit 1; }
 	@.ci/deps build bench
 	@$(GO) run ./tests/bench -bin $(CURDIR)/bin

@@ -18,6 +18,7 @@ import (
 
 	"github.com/ward-project/ward/audit"
 	"github.com/ward-project/ward/images"
+	_ "github.com/ward-project/ward/internal/early" // the collector's pace is the program's
 	"github.com/ward-project/ward/internal/engine"
 	"github.com/ward-project/ward/sandbox"
 )

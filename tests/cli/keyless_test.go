@@ -23,6 +23,15 @@ const keylessRef = "registry.example.com/team/app:1"
 // format; the policy that names the build; and the trust root, if given.
 func keylessWard(t *testing.T, format string, root bool) (*lab.Ward, *sigstore.Authority) {
 	t.Helper()
+	return keylessWardBy(t, format, root, asBuilt)
+}
+
+// asBuilt is what a build's signature is like.
+var asBuilt = sigstore.Signing{Extensions: map[int]string{sigstore.ExtRef: "refs/heads/main", sigstore.ExtRunner: "github-hosted"}}
+
+// keylessWardBy is keylessWard with a signature as it is told.
+func keylessWardBy(t *testing.T, format string, root bool, s sigstore.Signing) (*lab.Ward, *sigstore.Authority) {
+	t.Helper()
 	w := lab.New(t)
 	a := sigstore.New(t)
 	w.Busybox(keylessRef)
@@ -34,7 +43,7 @@ func keylessWard(t *testing.T, format string, root bool) (*lab.Ward, *sigstore.A
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := store.Attach(t.Context(), images.Attachment(keylessMaterial(a, format, img.Digest))); err != nil {
+	if err := store.Attach(t.Context(), images.Attachment(keylessMaterial(a, format, img.Digest, s))); err != nil {
 		t.Fatal(err)
 	}
 	policy := filepath.Join(w.Dir, "ci.yaml")
@@ -52,8 +61,7 @@ func keylessWard(t *testing.T, format string, root bool) (*lab.Ward, *sigstore.A
 	return w, a
 }
 
-func keylessMaterial(a *sigstore.Authority, format, digest string) verify.Material {
-	s := sigstore.Signing{Extensions: map[int]string{sigstore.ExtRef: "refs/heads/main", sigstore.ExtRunner: "github-hosted"}}
+func keylessMaterial(a *sigstore.Authority, format, digest string, s sigstore.Signing) verify.Material {
 	if format == verify.KindBundle {
 		statement := `{"_type":"https://in-toto.io/Statement/v1","subject":[{"digest":{"sha256":"` + strings.TrimPrefix(digest, "sha256:") +
 			`"}}],"predicateType":"https://sigstore.dev/cosign/sign/v1"}`
