@@ -4,26 +4,42 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/ward-project/ward/internal/ci/manifest"
 	reports "github.com/ward-project/ward/internal/ci/report"
 	"github.com/ward-project/ward/policy"
 )
 
 // inFile says how what a run's option asks for is written, or not, in a file:
-// a reason's fix is about options, and nobody has typed any. By a part of the
-// code, as lineFlags.
-var inFile = map[string]map[string]string{
-	manifest.Compose: {
-		"capabilities": "take %s out of cap_add", "host-namespaces": "take network_mode out, or say none", "privilege-escalation": `say no-new-privileges:true in security_opt`,
-		"host-path": "take the volume out", "devices": "take the device out of devices", "sysctls": "take the setting out of sysctls",
-		"seccomp": "take seccomp out of security_opt", "limits-memory": "give a smaller mem_limit", "limits-pids": "give a smaller pids_limit", "limits-cpus": "give smaller cpus",
-	},
-	"k8s": {
-		"capabilities": "drop ALL in securityContext.capabilities, and add no more than NET_BIND_SERVICE", "host-namespaces": "set hostNetwork to false",
-		"privilege-escalation": "set securityContext.allowPrivilegeEscalation to false", "seccomp": "set securityContext.seccompProfile.type to RuntimeDefault",
-		"host-path": "use another kind of volume than hostPath", "sysctls": "take the setting out of securityContext.sysctls",
-		"limits-memory": "set a smaller limit in resources.limits.memory", "limits-cpus": "set a smaller limit in resources.limits.cpu",
-	},
+// a reason's fix is about options, and nobody has typed any. About is a part of
+// the code, as in lineFlags; "" is nothing better than the option. (No map: each
+// start of ward would make it.)
+func inFile(k8s bool, about string) string {
+	compose, pod := "", ""
+	switch about {
+	case "capabilities":
+		compose, pod = "take %s out of cap_add", "drop ALL in securityContext.capabilities, and add no more than NET_BIND_SERVICE"
+	case "host-namespaces":
+		compose, pod = "take network_mode out, or say none", "set hostNetwork to false"
+	case "privilege-escalation":
+		compose, pod = "say no-new-privileges:true in security_opt", "set securityContext.allowPrivilegeEscalation to false"
+	case "seccomp":
+		compose, pod = "take seccomp out of security_opt", "set securityContext.seccompProfile.type to RuntimeDefault"
+	case "host-path":
+		compose, pod = "take the volume out", "use another kind of volume than hostPath"
+	case "devices":
+		compose = "take the device out of devices"
+	case "sysctls":
+		compose, pod = "take the setting out of sysctls", "take the setting out of securityContext.sysctls"
+	case "limits-memory":
+		compose, pod = "give a smaller mem_limit", "set a smaller limit in resources.limits.memory"
+	case "limits-pids":
+		compose = "give a smaller pids_limit"
+	case "limits-cpus":
+		compose, pod = "give smaller cpus", "set a smaller limit in resources.limits.cpu"
+	}
+	if k8s {
+		return pod
+	}
+	return compose
 }
 
 // fileFix is a reason's fix in the words of the file. What a grant would do
@@ -32,19 +48,15 @@ func (q question) fileFix(r policy.Reason) string {
 	if q.container == nil || !strings.HasPrefix(r.Code, "baseline.") && !strings.HasPrefix(r.Code, "restricted.") {
 		return r.Fix
 	}
-	kind := manifest.Compose
-	if q.K8s != nil {
-		kind = "k8s"
-	}
 	how := ""
 	for _, lf := range lineFlags {
 		if strings.Contains(r.Code, lf[0]) {
-			how = inFile[kind][lf[0]]
+			how = inFile(q.K8s != nil, lf[0])
 			break
 		}
 	}
 	if how == "" && strings.HasSuffix(r.Code, "host-path") {
-		how = inFile[kind]["host-path"]
+		how = inFile(q.K8s != nil, "host-path")
 	}
 	if how == "" {
 		return r.Fix

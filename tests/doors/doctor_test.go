@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ward-project/ward/audit"
 	"github.com/ward-project/ward/internal/doctor"
@@ -44,7 +45,7 @@ func TestProof(t *testing.T) {
 	for _, glob := range []string{"**", "registry.example/team/*"} {
 		w.Must("trust", "add", "--key", filepath.Join(w.Dir, "cosign.pub"), glob)
 	}
-	w.Env = append(w.Env, "TMPDIR="+w.Dir)
+	w.Env, w.Patience = append(w.Env, "TMPDIR="+w.Dir), 5*time.Minute
 	r := w.Do("doctor", "--prove", "--format", "json")
 	var p doctor.Proof
 	if err := json.Unmarshal([]byte(r.Stdout), &p); err != nil || r.Code != 0 || p.Outcome != doctor.Proved {
@@ -119,6 +120,7 @@ func TestProofFindsOpenDoors(t *testing.T) {
 		"lets all in by create":          {`case "$1$2" in create127*) exit 0;; esac`, doctor.Failed, []string{"create: unsigned", "create: a disk of the host's"}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			dir, err := os.MkdirTemp(w.Dir, "p-")
 			if err != nil {
 				t.Fatal(err)
@@ -157,6 +159,7 @@ func TestProofOfAClosedHost(t *testing.T) {
 		"denies every pull": {"package ward.pull\n\ndeny contains {\"code\": \"site.closed\", \"msg\": \"no\"}\n", 3},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			w := lab.New(t)
 			w.Must("info")
 			dir := filepath.Join(w.Root, "etc/policy.d")
