@@ -2,6 +2,7 @@ package export
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -303,6 +304,7 @@ func FuzzFormats(f *testing.F) {
 					t.Fatalf("%q", frame)
 				}
 				checkSyslog(t, string(frame), ev)
+				checkJournal(t, journalEntry(m), m)
 				o := Options{Format: fm, Index: "i"}
 				for _, body := range [][]byte{hecBody(o, []message{m}), lokiBody(o, []message{m}), otlpBody(o, []message{m}), elasticBody(o, []message{m})} {
 					for l := range bytes.Lines(body) {
@@ -347,5 +349,25 @@ func checkSyslog(t testing.TB, s string, e *Event) {
 	}
 	if !ok || params < 2 || !strings.HasPrefix(rest, "] ") {
 		t.Fatalf("%.300q", s)
+	}
+}
+
+// checkJournal reads fields by their lengths, to the last byte.
+func checkJournal(t testing.TB, b []byte, m message) {
+	t.Helper()
+	got := map[string]string{}
+	for len(b) > 0 {
+		name, rest, ok := bytes.Cut(b, []byte("\n"))
+		if !ok || len(rest) < 9 || strings.Trim(string(name), "ABCDEFGHIJKLMNOPQRSTUVWXYZ_") != "" {
+			t.Fatalf("%.200q", b)
+		}
+		n := binary.LittleEndian.Uint64(rest)
+		if rest = rest[8:]; n >= uint64(len(rest)) || rest[n] != '\n' {
+			t.Fatalf("%.200q", b)
+		}
+		got[string(name)], b = string(rest[:n]), rest[n+1:]
+	}
+	if got["MESSAGE"] != string(m.body) || got["WARD_ID"] != m.ID || got["SYSLOG_IDENTIFIER"] != "ward" {
+		t.Fatal(got)
 	}
 }

@@ -37,7 +37,8 @@ func newAuditExport(a *app) *cobra.Command {
 		Use: "export --to DESTINATION [OPTIONS]", Short: "Give the records to another system, at least once and in order", Args: exactly(0, "no arguments"),
 		Long: "Sends every record to DESTINATION, and remembers how far it acknowledged: \"-\" (standard output), a file, a\n" +
 			"directory (with \"/\" at its end: one sealed file for each batch), syslog+tls://HOST:PORT, syslog+tcp:// (loopback),\n" +
-			"syslog+unix:///SOCKET, otlp+https://HOST:PORT, otlp+http:// (loopback), https://, http:// (loopback).\n" +
+			"syslog+unix:///SOCKET, journald://, otlp+https://HOST:PORT, otlp+http:// (loopback), https://, http:// (loopback),\n" +
+			"nats+tls://HOST:PORT/SUBJECT, nats:// (loopback).\n" +
 			"Exit 0 all sent, 1 refused by the receiver, 2 usage, 3 receiver unavailable, 5 the log is damaged.",
 		Annotations: map[string]string{"exit": gateVerb},
 		RunE: func(cmd *cobra.Command, _ []string) error {
