@@ -83,6 +83,11 @@ func TestKeptAnswerIsForOneQuestion(t *testing.T) {
 	if fromKept(t, d, s, m) {
 		t.Error("fewer digests")
 	}
+	more := subject()
+	more.Omitted = []verify.OmittedAttestation{{PredicateType: "https://example.com/x", Digest: imageDigest, Size: 1, Reason: "too large"}}
+	if fromKept(t, d, more, m) {
+		t.Error("an attestation that was omitted")
+	}
 	s.Digests = []string{otherDigest}
 	e, err := d.Verify(t.Context(), s, []verify.Material{m})
 	refused(t, e, err, fault.Unverified, "trust.wrong-digest")

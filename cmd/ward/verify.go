@@ -176,6 +176,14 @@ func newVerify(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if !ev.Signed() {
+				// ward run may let it in all the same, by a grant. The question here is who vouches.
+				return fault.New(fault.Unverified, "trust.static", "nobody vouches for "+ev.Reference()+": the trust policies that match ask for no signature, or only warn",
+					"sign it and trust the key: ward sign --key KEY "+ev.Reference())
+			}
+			for _, w := range ev.Warnings() {
+				fmt.Fprintf(cmd.ErrOrStderr(), "trust policy %s only warns: %s (%s)\n", w.Policy, printable(w.Cause), w.Rule)
+			}
 			if output == "json" {
 				return indented(cmd.OutOrStdout(), ev)
 			}
