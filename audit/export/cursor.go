@@ -1,6 +1,7 @@
 package export
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -82,7 +83,10 @@ func (s state) lock() (*fsx.Lock, error) {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, err
 	}
-	l, err := fsx.TryLock(s.path("lock"))
+	// Whoever asks for the status has it for a moment.
+	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+	defer cancel()
+	l, err := fsx.WaitLock(ctx, s.path("lock"))
 	if errors.Is(err, fsx.ErrLocked) {
 		err = fmt.Errorf("%w: %s", ErrLocked, s.name)
 	}
@@ -207,6 +211,10 @@ func (s state) status(size int64) Status {
 		return st
 	}
 	st.To, st.Format, st.Next, st.Lag = c.To, c.Format, c.Next, max(size-c.Next, 0)
+	if _, err := os.Lstat(s.path("lock")); err != nil {
+		st.PID = 0
+		return st
+	}
 	l, err := fsx.TryLock(s.path("lock"))
 	if st.Running = errors.Is(err, fsx.ErrLocked); !st.Running {
 		st.PID = 0

@@ -62,7 +62,7 @@ type ExamineConfig struct {
 // Examine looks at the host and changes nothing.
 func Examine(ctx context.Context, cfg ExamineConfig) []Check {
 	var cs []Check
-	for _, f := range []func(context.Context, ExamineConfig) []Check{kernel, cgroups, programsOf, record, writers, trusted, decided} {
+	for _, f := range []func(context.Context, ExamineConfig) []Check{kernel, cgroups, programsOf, record, writers, exports, trusted, decided} {
 		cs = append(cs, f(ctx, cfg)...)
 	}
 	return cs

@@ -39,7 +39,7 @@ var mayImport = map[string][]string{
 	"internal/ci": {"internal/fault", "policy"},
 	// It tries out what is installed, by the programs themselves.
 	"internal/doctor": {
-		"images", "images/registry", "verify", "policy", "sandbox", "audit", "internal/engine", "internal/doctor/forge", "internal/fault", "internal/fsx",
+		"images", "images/registry", "verify", "policy", "sandbox", "audit", "audit/export", "internal/engine", "internal/doctor/forge", "internal/fault", "internal/fsx",
 	},
 	"internal/doctor/forge": {"internal/fault"},
 	"internal/early":        {},
