@@ -18,10 +18,10 @@ func (v *victim) doors(p *Proof, f *forger, all []forgery, t trust) {
 	ref := func(repo string) string { return f.Addr + "/" + repo + ":1" }
 	goods := []string{byKey + "/good", byCA + "/good"}
 	show := func(door Door, c forgery, program string, args ...string) {
-		p.Trials = append(p.Trials, v.try(Trial{Door: door, Case: c.name, Class: c.class, Rule: c.rule}, program, args...))
+		v.add(p, Trial{Door: door, Case: c.name, Class: c.class, Rule: c.rule}, program, args...)
 	}
 	control := func(door Door, name, program string, args ...string) {
-		p.Trials = append(p.Trials, v.try(Trial{Door: door, Case: name, Good: true}, program, args...))
+		v.add(p, Trial{Door: door, Case: name, Good: true}, program, args...)
 	}
 	ward := v.cfg.Ward
 
@@ -74,10 +74,16 @@ type spoiling struct {
 // later shows containers whose image was good when they were let in to the
 // doors that come after: start and exec.
 func (v *victim) later(p *Proof, ref func(string) string, t trust) {
+	if v.err != nil {
+		return
+	}
 	v.cfg.say("start, exec")
 	for _, kind := range []string{byKey, byCA} {
 		v.must("create", "--name", "start-"+kind, ref(kind+"/good"))
 		v.must("run", "-d", "--name", "exec-"+kind, ref(kind+"/good"), forge.Waits)
+	}
+	if v.ctx.Err() != nil {
+		return
 	}
 	if v.err != nil {
 		// That a good image is not let in has been said by the controls.
@@ -121,18 +127,17 @@ func (v *victim) later(p *Proof, ref func(string) string, t trust) {
 		}
 		tr := Trial{Case: s.name, Class: s.class, Rule: s.rule}
 		tr.Door = DoorStart
-		p.Trials = append(p.Trials, v.try(tr, v.cfg.Ward, "start", "start-"+s.kind))
+		v.add(p, tr, v.cfg.Ward, "start", "start-"+s.kind)
 		tr.Door = DoorExec
-		p.Trials = append(p.Trials, v.try(tr, v.cfg.Ward, "exec", "exec-"+s.kind, forge.Ends))
+		v.add(p, tr, v.cfg.Ward, "exec", "exec-"+s.kind, forge.Ends)
 		if err := s.undo(); err != nil {
 			v.fail(err)
 			return
 		}
 	}
 	for _, kind := range []string{byKey, byCA} {
-		p.Trials = append(p.Trials,
-			v.try(Trial{Door: DoorStart, Case: kind + "/good", Good: true}, v.cfg.Ward, "start", "start-"+kind),
-			v.try(Trial{Door: DoorExec, Case: kind + "/good", Good: true}, v.cfg.Ward, "exec", "exec-"+kind, forge.Ends))
+		v.add(p, Trial{Door: DoorStart, Case: kind + "/good", Good: true}, v.cfg.Ward, "start", "start-"+kind)
+		v.add(p, Trial{Door: DoorExec, Case: kind + "/good", Good: true}, v.cfg.Ward, "exec", "exec-"+kind, forge.Ends)
 		v.must("rm", "-f", "exec-"+kind)
 	}
 }
@@ -157,17 +162,23 @@ func (v *victim) oci(p *Proof, ref func(string) string, all []forgery) {
 		p.Skipped = append(p.Skipped, "ward-oci: it is not installed beside ward")
 		return
 	}
+	if v.err != nil {
+		return
+	}
 	v.cfg.say("ward-oci")
 	b := bundle{v: v, dir: filepath.Join(v.cfg.Dir, "bundle")}
 	good := ref(byKey + "/good")
 	run := func(ref, id string) []string { return b.run(ref, id) }
 	args := run(good, "nobody")
+	if v.ctx.Err() != nil {
+		return
+	}
 	if v.err != nil {
 		p.Skipped = append(p.Skipped, "ward-oci: there is no good image: "+short(v.err.Error()))
 		v.err = nil
 		return
 	}
-	p.Trials = append(p.Trials, v.try(Trial{Door: DoorOCI, Case: "a caller whom nobody named", Class: "denied", Rule: "oci.caller"}, v.cfg.OCI, args...))
+	v.add(p, Trial{Door: DoorOCI, Case: "a caller whom nobody named", Class: "denied", Rule: "oci.caller"}, v.cfg.OCI, args...)
 	trusted, err := trustCaller(filepath.Join(v.root, "etc", "policy.d"), v.cfg.Ward)
 	if err != nil {
 		p.Skipped = append(p.Skipped, "ward-oci as a trusted caller: "+err.Error())
@@ -175,11 +186,11 @@ func (v *victim) oci(p *Proof, ref func(string) string, all []forgery) {
 	}
 	defer trusted()
 	p.Uses = append(p.Uses, "ward-oci: the policy, and this program as a caller it trusts")
-	p.Trials = append(p.Trials, v.try(Trial{Door: DoorOCI, Case: byKey + "/good", Good: true}, v.cfg.OCI, run(good, "good")...))
+	v.add(p, Trial{Door: DoorOCI, Case: byKey + "/good", Good: true}, v.cfg.OCI, run(good, "good")...)
 	for i, c := range all {
 		// run has fetched these before it refused them; others are not in the store.
 		if c.seen == whoSigned {
-			p.Trials = append(p.Trials, v.try(Trial{Door: DoorOCI, Case: c.name, Class: c.class, Rule: c.rule}, v.cfg.OCI, run(ref(c.repo), fmt.Sprintf("forged-%d", i))...))
+			v.add(p, Trial{Door: DoorOCI, Case: c.name, Class: c.class, Rule: c.rule}, v.cfg.OCI, run(ref(c.repo), fmt.Sprintf("forged-%d", i))...)
 		}
 	}
 }

@@ -59,9 +59,15 @@ func hostTrust(ctx context.Context, cfg ProveConfig, p *Proof, f *forger) error 
 }
 
 func (v *victim) show(p *Proof, what, name string) {
+	if v.err != nil {
+		return
+	}
 	tried := []Trial{v.try(Trial{Door: DoorGate, Case: what, Class: "unverified"}, v.cfg.Ward, "gate", "--offline", name)}
 	if v.cfg.Root {
 		tried = append(tried, v.try(Trial{Door: DoorRun, Case: what, Class: "unverified"}, v.cfg.Ward, "run", "--rm", "--pull", "never", name))
+	}
+	if v.err != nil {
+		return
 	}
 	for _, t := range tried {
 		if t.GotRule == "trust.no-policy" { // a refusal, but not one by this policy

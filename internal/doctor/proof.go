@@ -77,13 +77,7 @@ type Proof struct {
 // judge gives the proof its outcome. Nothing tried is nothing proved.
 func (p *Proof) judge() {
 	p.Outcome = Inconclusive
-	controlled, shut := map[Door]bool{}, map[Door]bool{}
-	for _, t := range p.Trials {
-		if t.Good {
-			controlled[t.Door] = true
-			shut[t.Door] = shut[t.Door] || !t.OK()
-		}
-	}
+	controlled, shut := p.controls()
 	closed, failed, refused := false, false, 0
 	for _, t := range p.Trials {
 		closed = closed || shut[t.Door] || !controlled[t.Door]
@@ -102,6 +96,19 @@ func (p *Proof) judge() {
 	case !closed && refused > 0:
 		p.Outcome = Proved
 	}
+}
+
+// controls are the doors that were shown good images, and those of them that did
+// not let all of these in.
+func (p Proof) controls() (controlled, shut map[Door]bool) {
+	controlled, shut = map[Door]bool{}, map[Door]bool{}
+	for _, t := range p.Trials {
+		if t.Good {
+			controlled[t.Door] = true
+			shut[t.Door] = shut[t.Door] || !t.OK()
+		}
+	}
+	return controlled, shut
 }
 
 // Counts are how many trials there were: bad images that were refused as they
@@ -151,9 +158,10 @@ func (p Proof) WriteText(w io.Writer) error {
 		c := count[d]
 		fmt.Fprintf(&b, "%-8s refused %d of %d; let in %d good\n", d, c[0], c[1], c[2])
 	}
+	_, shut := p.controls()
 	for _, t := range p.Trials {
-		if t.OK() {
-			continue
+		if t.OK() || shut[t.Door] && !t.Good && !t.In {
+			continue // what a door says that lets nobody in says nothing
 		}
 		want := "has to be refused by " + t.Rule + " (" + t.Class + ")"
 		if t.Good {

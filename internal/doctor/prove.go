@@ -11,6 +11,7 @@ import (
 	"github.com/ward-project/ward/images/registry"
 	"github.com/ward-project/ward/internal/doctor/forge"
 	"github.com/ward-project/ward/internal/engine"
+	"github.com/ward-project/ward/internal/fault"
 	"github.com/ward-project/ward/policy"
 	"github.com/ward-project/ward/sandbox"
 	"github.com/ward-project/ward/verify"
@@ -74,6 +75,9 @@ func Prove(ctx context.Context, cfg ProveConfig) (p Proof, err error) {
 	defer w.end()
 	p.Uses = append(p.Uses, "trust made for the occasion: a key, a key until yesterday, an authority's certificates")
 	w.doors(&p, f, all, t)
+	if ctx.Err() != nil {
+		return p, fault.Wrap(fault.Unavailable, "doctor.interrupted", ctx.Err(), "let it finish: ward doctor --prove")
+	}
 	if w.err != nil {
 		return p, w.err
 	}

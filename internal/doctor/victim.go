@@ -81,11 +81,19 @@ func (v *victim) must(args ...string) {
 	}
 }
 
+// add makes a trial and adds it to the proof, unless something kept it, or one
+// before it, from being made: what was not tried came out in no way.
+func (v *victim) add(p *Proof, t Trial, program string, args ...string) {
+	if v.err != nil {
+		return
+	}
+	if t = v.try(t, program, args...); v.err == nil {
+		p.Trials = append(p.Trials, t)
+	}
+}
+
 // try makes one trial: the command, and what the audit log says of it.
 func (v *victim) try(t Trial, program string, args ...string) Trial {
-	if v.err != nil {
-		return t
-	}
 	v.refusal() // what came before is not about this
 	r := v.do(program, args...)
 	t.In = r.code == 0

@@ -87,6 +87,33 @@ func TestProof(t *testing.T) {
 	w.Gone(t)
 }
 
+// A proof that is interrupted is none, says so on record, and leaves nothing.
+func TestProofInterrupted(t *testing.T) {
+	w := lab.New(t)
+	w.Env = append(w.Env, "TMPDIR="+w.Dir)
+	cmd := w.Command("doctor", "--prove")
+	done := make(chan struct{})
+	go func() { // once the first door has been tried
+		defer close(done)
+		for range 1200 {
+			if begun, _ := filepath.Glob(filepath.Join(w.Dir, "ward-proof-*/w/lib/audit/journal/log/*")); len(begun) > 0 {
+				_ = cmd.Process.Signal(os.Interrupt)
+				return
+			}
+			time.Sleep(25 * time.Millisecond)
+		}
+	}()
+	r := w.Finish(cmd)
+	<-done
+	if got := proof(t, w); r.Code != 3 || got.Outcome != "inconclusive" || got.Error == "" || got.Otherwise+got.Admitted != 0 {
+		t.Errorf("exit %d, %+v\n%s%s", r.Code, got, r.Stdout, r.Stderr)
+	}
+	if left, _ := filepath.Glob(filepath.Join(w.Dir, "ward-proof-*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	w.Gone(t)
+}
+
 // wrapped is the real program behind a script that does something else first.
 func wrapped(t *testing.T, dir, script string) string {
 	t.Helper()
