@@ -60,7 +60,7 @@ func (a *app) gateStdin(cmd *cobra.Command, f gateFlags) error {
 		if err != nil {
 			return err
 		}
-		if _, err := cmd.OutOrStdout().Write(append(b, '\n')); err != nil {
+		if _, err := cmd.OutOrStdout().Write(append(reports.Escaped(b), '\n')); err != nil {
 			return fault.Wrap(fault.Unavailable, "gate.output", err, "whoever asks has to read the answers")
 		}
 		seen[r.Outcome] = true

@@ -139,12 +139,26 @@ func encode(w io.Writer, r Report) error {
 	if err := enc.Encode(r); err != nil {
 		return err
 	}
-	text := b.String()
+	_, err := w.Write(Escaped(b.Bytes()))
+	return err
+}
+
+// Escaped is JSON with nothing in its strings that drives a terminal or a
+// pipeline's runner: encoding/json leaves some control characters as they are.
+func Escaped(b []byte) []byte {
+	text := string(b)
 	for _, prefix := range runnerCommands {
 		text = strings.ReplaceAll(text, prefix, prefix[:len(prefix)-1]+`\u005b`)
 	}
-	_, err := io.WriteString(w, text)
-	return err
+	var out strings.Builder
+	for _, c := range text {
+		if c >= 0x7f && c <= 0x9f {
+			fmt.Fprintf(&out, `\u%04x`, c)
+			continue
+		}
+		out.WriteRune(c)
+	}
+	return []byte(out.String())
 }
 
 func text(w io.Writer, r Report) error {
