@@ -52,8 +52,9 @@ func (s *Store) fetchAttachments(ctx context.Context, r *repository, digest stri
 
 // What hangs on an image under a tag of its own.
 const (
-	sigSuffix = ".sig"
-	attSuffix = ".att"
+	sigSuffix  = ".sig"
+	attSuffix  = ".att"
+	sbomSuffix = ".sbom"
 )
 
 func hangingTag(h v1.Hash, suffix string) string { return "sha256-" + h.Hex + suffix }

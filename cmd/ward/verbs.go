@@ -22,7 +22,7 @@ func verbs() []verb {
 		{"pause", newPause}, {"unpause", newUnpause}, {"update", newUpdate}, {"stats", newStats}, {"top", newTop}, {"rm", newRm}, {"inspect", newInspect},
 		{"volume", newVolume}, {"container", newContainerGroup}, {"image", newImageGroup}, {"system", newSystemGroup}, {"diff", newDiff},
 		{"pull", newPull}, {"push", newPush}, {"images", newImages}, {"rmi", newRmi}, {"tag", newTag}, {"import", newImport},
-		{"key", newKey}, {"sign", newSign}, {"attest", newAttest}, {"verify", newVerify}, {"verify-attestation", newVerifyAttestation}, {"verify-blob", newVerifyBlob}, {"trust", newTrust}, {"policy", newPolicy}, {"audit", newAudit},
+		{"key", newKey}, {"sign", newSign}, {"attest", newAttest}, {"verify", newVerify}, {"verify-attestation", newVerifyAttestation}, {"tree", newTree}, {"verify-blob", newVerifyBlob}, {"trust", newTrust}, {"policy", newPolicy}, {"audit", newAudit},
 		{"gate", newGate},
 		{"registry", func(*app) *cobra.Command { return newRegistry() }},
 		{"version", func(*app) *cobra.Command { return newVersion() }},
