@@ -1,6 +1,7 @@
 package verify_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/ward-project/ward/verify"
@@ -32,6 +33,29 @@ func BenchmarkOpen(b *testing.B) {
 	for b.Loop() {
 		if _, err := verify.Open(dir); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkAttestations is what an image costs with a provenance of usual
+// size, and with the largest bill of materials that is kept.
+func BenchmarkAttestations(b *testing.B) {
+	k := newKey(b)
+	v := trusting(b, k, "registry.example.com/**")
+	row := `{"SPDXID":"SPDXRef-Package-deb-libxml2","name":"libxml2","versionInfo":"2.9.14+dfsg-1.3","licenseDeclared":"MIT"},`
+	for name, n := range map[string]int{"small": 40, "large": (8 << 20) / len(row)} {
+		for _, format := range statedFormats {
+			m := []verify.Material{k.sign(b, verify.KindCosign, imageDigest),
+				k.attest(b, format, stating(imageDigest, sbomType, `{"packages":[`+strings.Repeat(row, n)+`{}]}`))}
+			b.Run(name+" "+format, func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					e, err := v.Verify(b.Context(), subject(), m)
+					if err != nil || len(e.Attestations()) != 1 {
+						b.Fatal(err)
+					}
+				}
+			})
 		}
 	}
 }
