@@ -256,10 +256,14 @@ func TestFollowerAheadOfTheLog(t *testing.T) {
 func FuzzPosition(f *testing.F) {
 	f.Add([]byte(`{"origin":"ward/h/1","segment":0,"offset":9,"size":1,"frontier":["AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="]}`))
 	f.Add([]byte(`{"size":-1}`))
+	f.Add([]byte(`{"origin":"x","offset":-5}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var p Position
 		if json.Unmarshal(b, &p) != nil {
 			return
+		}
+		if p.offset < 0 || p.tree.size < 0 {
+			t.Fatal(p)
 		}
 		p.tree.root()
 		again, err := json.Marshal(p)
