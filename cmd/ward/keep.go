@@ -65,18 +65,16 @@ func (f *keepFlags) apply(fs *pflag.FlagSet, req *engine.Request) error {
 // one uses it: a second keeper of a container ends at once.
 func newKeep(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "keep CONTAINER", Hidden: true, Short: "Look after a container's restarts and health", Args: exactly(1, "a CONTAINER"),
+		Use: "keep ID", Hidden: true, Short: "Look after a container's restarts and health", Args: exactly(1, "a container's full ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			// It mostly sleeps: what starting up took goes back at once.
 			debug.SetGCPercent(50)
 			signal.Ignore(unix.SIGHUP, unix.SIGINT)
 			err := a.withEngine(cmd.Context(), func(eng *engine.Engine) error {
-				c, err := eng.Find(cmd.Context(), args[0])
-				if err != nil {
-					return err
-				}
+				// Not looked for, as others are: that would look after every container
+				// there is, and start keepers for those that have none, this one too.
 				debug.FreeOSMemory()
-				return eng.Keep(cmd.Context(), c.ID, eng.Probe)
+				return eng.Keep(cmd.Context(), args[0], eng.Probe)
 			})
 			if !errors.Is(err, engine.ErrReplaced) {
 				return err

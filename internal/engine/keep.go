@@ -26,8 +26,9 @@ import (
 const (
 	keepFile     = "keep.json"
 	keeperLock   = "keeper.lock"
+	nextLock     = "keeper.next"
 	stoppedFile  = "stopped"
-	keeperWait   = 5 * time.Second
+	keeperWait   = time.Second
 	firstBackoff = 100 * time.Millisecond
 	lastBackoff  = time.Minute
 	// steady is how long a container has to run for its next end to count as
@@ -139,15 +140,17 @@ func (e *Engine) keepIfAlone(c Container) error {
 	if e.keep == nil || !e.wantsKeeper(c) {
 		return nil
 	}
-	l, err := fsx.TryLock(filepath.Join(e.layout.container(c.ID), keeperLock))
-	if errors.Is(err, fsx.ErrLocked) || errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if err := l.Unlock(); err != nil {
-		return err
+	for _, name := range []string{keeperLock, nextLock} {
+		l, err := fsx.TryLock(filepath.Join(e.layout.container(c.ID), name))
+		if errors.Is(err, fsx.ErrLocked) || errors.Is(err, fs.ErrNotExist) {
+			return nil // it has a keeper, or one is on its way
+		}
+		if err != nil {
+			return err
+		}
+		if err := l.Unlock(); err != nil {
+			return err
+		}
 	}
 	return e.keep(c)
 }
@@ -179,16 +182,27 @@ func (e *Engine) forgetStop(id string) error {
 // merely unavailable) is on record and ends it. Meanwhile the health is
 // watched by probe.
 func (e *Engine) Keep(ctx context.Context, id string, probe Prober) error {
-	wait, cancel := context.WithTimeout(ctx, keeperWait)
-	defer cancel()
-	l, err := fsx.WaitLock(wait, filepath.Join(e.layout.container(id), keeperLock))
-	if errors.Is(err, fsx.ErrLocked) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, context.DeadlineExceeded) {
-		return nil // another keeper has it, or it is gone
+	for {
+		l, err := e.relieve(ctx, id)
+		if err != nil || l == nil {
+			return err
+		}
+		if err := errors.Join(e.keepHeld(ctx, id, probe), l.Unlock()); err != nil {
+			return err
+		}
+		// Whoever started it again while there was still a keeper has started none.
+		c, err := e.load(id)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && !e.wantsKeeper(c) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
 	}
-	if err != nil {
-		return err
-	}
-	defer l.Unlock()
+}
+
+// keepHeld looks after a container whose keeper's lock the caller holds.
+func (e *Engine) keepHeld(ctx context.Context, id string, probe Prober) error {
 	backoff := firstBackoff
 	for {
 		c, err := e.load(id)
@@ -221,6 +235,29 @@ func (e *Engine) Keep(ctx context.Context, id string, probe Prober) error {
 			return err
 		}
 	}
+}
+
+// relieve takes a container's keeping over; nil if another keeper has it, or it
+// is gone. A command that looks whether there is a keeper holds its lock for a
+// moment, so it is waited for, but by one keeper only: each command that finds
+// none starts one, and they would all wait.
+func (e *Engine) relieve(ctx context.Context, id string) (*fsx.Lock, error) {
+	dir := e.layout.container(id)
+	next, err := fsx.TryLock(filepath.Join(dir, nextLock))
+	if errors.Is(err, fsx.ErrLocked) || errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer next.Unlock()
+	wait, cancel := context.WithTimeout(ctx, keeperWait)
+	defer cancel()
+	l, err := fsx.WaitLock(wait, filepath.Join(dir, keeperLock))
+	if errors.Is(err, fsx.ErrLocked) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, context.DeadlineExceeded) {
+		return nil, nil
+	}
+	return l, err
 }
 
 // attend returns when the container has ended.

@@ -55,7 +55,7 @@ func callers(t *testing.T, w *lab.Ward, more ...string) {
 	if out, err := exec.Command("tar", "-C", rootfs, "-xf", rootfs+".tar").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	for bundle, args := range map[string][]string{"sleep": {"sleep", "60"}, "echo": {"sh", "-c", "echo " + marker + "; sleep 0.05"}} {
+	for bundle, args := range map[string][]string{"sleep": {"sleep", "600"}, "echo": {"sh", "-c", "echo " + marker + "; sleep 0.05"}} {
 		dir := filepath.Join(w.Dir, bundle)
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)

@@ -21,22 +21,22 @@ import (
 // lives are whole lives of a container, as scripts.
 var lives = []string{
 	`ward run --rm IMAGE sh -c "echo MARK; sleep 0.05"`,
-	`ward run -d --name NAME IMAGE sh -c "echo MARK; sleep 60"; ward stop -t 0 NAME; ward rm NAME`,
+	`ward run -d --name NAME IMAGE sh -c "echo MARK; sleep 600"; ward stop -t 0 NAME; ward rm NAME`,
 	`ward create --name NAME IMAGE sh -c "echo MARK; exit 3"; ward start -a NAME; ward start NAME; ward wait NAME; ward rm NAME`,
-	`ward run -d --rm --name NAME IMAGE sleep 60; ward kill NAME`,
-	`ward run -d --name NAME IMAGE sleep 60; ward rename NAME NAMEx; ward restart -t 0 NAMEx; ward rm -f NAMEx`,
+	`ward run -d --rm --name NAME IMAGE sleep 600; ward kill NAME`,
+	`ward run -d --name NAME IMAGE sleep 600; ward rename NAME NAMEx; ward restart -t 0 NAMEx; ward rm -f NAMEx`,
 	`ward run -d --restart on-failure:3 --name NAME IMAGE sh -c "echo MARK; exit 1"; sleep 0.2; ward rm -f NAME`,
 	`ward volume create NAME; ward run --rm -v NAME:/v IMAGE touch /v/x; ward volume rm NAME`,
 	`ward run --rm -v /anonymous IMAGE touch /anonymous/x`,
-	`ward run -d --name NAME IMAGE sleep 60; ward exec NAME sh -c "echo MARK; sleep 0.02" && ack exec.exit; ward exec -d NAME sleep 60 && ack exec.start; ward rm -f NAME`,
-	`ward run -d --name NAME IMAGE sleep 60; script -qec "ward exec -it NAME sh -c 'echo MARK; sleep 0.05'" /dev/null </dev/null; ward rm -f NAME`,
-	`ward run -d --name NAME --tmpfs /w IMAGE sleep 60; ward cp rootfs.tar NAME:/w && ack container.copy; ward cp NAME:/w/rootfs.tar NAME.tar && ack container.copy; ward rm -f NAME; rm -f NAME.tar`,
-	`ward run -d --name NAME --memory 64m IMAGE sleep 60; ward update --memory 48m --memory-swap 48m NAME && ack container.updated; ward pause NAME; ward unpause NAME; ward rm -f NAME`,
+	`ward run -d --name NAME IMAGE sleep 600; ward exec NAME sh -c "echo MARK; sleep 0.02" && ack exec.exit; ward exec -d NAME sleep 600 && ack exec.start; ward rm -f NAME`,
+	`ward run -d --name NAME IMAGE sleep 600; script -qec "ward exec -it NAME sh -c 'echo MARK; sleep 0.05'" /dev/null </dev/null; ward rm -f NAME`,
+	`ward run -d --name NAME --tmpfs /w IMAGE sleep 600; ward cp rootfs.tar NAME:/w && ack container.copy; ward cp NAME:/w/rootfs.tar NAME.tar && ack container.copy; ward rm -f NAME; rm -f NAME.tar`,
+	`ward run -d --name NAME --memory 64m IMAGE sleep 600; ward update --memory 48m --memory-swap 48m NAME && ack container.updated; ward pause NAME; ward unpause NAME; ward rm -f NAME`,
 
 	// Of callers of ward-oci; the shell is one.
 	`ward-oci create -b SLEEP ID </dev/null >ID.out 2>&1 && ack oci.intent; ward-oci start ID && ack run.start; ward-oci exec ID sh -c "echo MARK"; ward-oci kill ID KILL; ward-oci delete --force ID`,
 	`ward-oci run -b ECHO ID </dev/null >ID.out 2>&1 && ack run.start`,
-	`ward-oci run -d -b SLEEP ID </dev/null >ID.out 2>&1 && ack run.start; ward-oci exec -d ID sleep 60 </dev/null >ID.out 2>&1 && ack exec.start; ward-oci pause ID; ward-oci resume ID; ward-oci delete --force ID`,
+	`ward-oci run -d -b SLEEP ID </dev/null >ID.out 2>&1 && ack run.start; ward-oci exec -d ID sleep 600 </dev/null >ID.out 2>&1 && ack exec.start; ward-oci pause ID; ward-oci resume ID; ward-oci delete --force ID`,
 	`ward-oci create -b SLEEP ID </dev/null >ID.out 2>&1 && ack oci.intent; ward-oci delete ID; ward-oci run -d -b SLEEP ID </dev/null >ID.out 2>&1; ward-oci pause ID; ward-oci delete --force ID`,
 }
 
