@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"time"
 )
 
 // Rekor serves the one request of Rekor v1 that signing makes: it takes a DSSE
@@ -40,7 +41,7 @@ func (a *Authority) Rekor() http.Handler {
 			http.Error(w, "not an envelope", http.StatusBadRequest)
 			return
 		}
-		out := signed{at: a.now, log: LogID(a.t, a.rekor.Public())}
+		out := signed{at: time.Now(), log: LogID(a.t, a.rekor.Public())}
 		a.log(&out, map[string]any{"apiVersion": "0.0.1", "kind": "dsse", "spec": map[string]any{
 			"envelopeHash": hashOf([]byte(in.Spec.ProposedContent.Envelope)), "payloadHash": hashOf(envelope.Payload),
 			"signatures": []any{map[string]any{"signature": envelope.Signatures[0].Sig, "verifier": in.Spec.ProposedContent.Verifiers[0]}},
