@@ -424,7 +424,25 @@ type PolicyEvent struct {
 	Revision string `json:"revision,omitempty"`
 	Previous string `json:"previous,omitempty"`
 	Level    string `json:"level,omitempty"`
+	// Change is what was done: one of the Policy… constants; Bundle and Key are
+	// what it was done to. Revision is the bundle's own then.
+	Change string          `json:"change,omitempty"`
+	Bundle json.RawMessage `json:"bundle,omitempty"`
+	Key    json.RawMessage `json:"key,omitempty"`
 }
+
+// The changes of a policy that are recorded.
+const (
+	// PolicyBundle is a bundle that comes into force; PolicyUnsafeRollback one
+	// that does so though a newer one did before; PolicyUnsafeRemove one that
+	// is given up.
+	PolicyBundle         = "bundle"
+	PolicyUnsafeRollback = "unsafe-rollback"
+	PolicyUnsafeRemove   = "unsafe-remove"
+	// PolicyKeyAdd and PolicyKeyRemove are about whose bundles are believed.
+	PolicyKeyAdd    = "key-add"
+	PolicyKeyRemove = "key-remove"
+)
 
 // Genesis is the data of the log.genesis record.
 type Genesis struct {

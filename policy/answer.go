@@ -19,6 +19,7 @@ type Answer struct {
 	Level       string      `json:"level"`
 	Revision    string      `json:"revision"`
 	InputDigest string      `json:"input_digest"`
+	Bundles     []Bundle    `json:"bundles,omitempty"`
 
 	text []byte
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 
 	"sigs.k8s.io/yaml"
 
@@ -98,12 +99,23 @@ func strictValue(dec *json.Decoder, depth int) (any, error) {
 func userData(sources []source) (map[string]any, error) {
 	out := map[string]any{}
 	for _, s := range sources {
-		if s.is(".rego") || slices.Contains(grantFiles, s.name) {
+		if s.is(".rego", manifestFile) || slices.Contains(grantFiles, s.name) {
 			continue
 		}
 		doc, err := document(s)
 		if err != nil {
 			return nil, err
+		}
+		if s.bundle != nil {
+			_, inside, _ := strings.Cut(s.name, "/")
+			for _, name := range slices.Backward(placedAt(inside)) {
+				doc = map[string]any{name: doc}
+			}
+		}
+		for _, key := range sorted(doc) {
+			if b := claimed(key, s.bundle, sources); s.bundle == nil && b != nil {
+				return nil, badData(s, fmt.Errorf("%q is bundle %s's alone", key, b.Name))
+			}
 		}
 		if _, ok := doc["ward"]; ok {
 			return nil, badData(s, fmt.Errorf(`"ward" is reserved: grants belong in grants.json`))

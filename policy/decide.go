@@ -54,7 +54,7 @@ func (e *Engine) Decide(ctx context.Context, in Input) (Decision, error) {
 
 // judge answers about an input that is text, and parsed.
 func (e *Engine) judge(ctx context.Context, text []byte, parsed ast.Value) (Decision, error) {
-	d := Decision{level: e.level, revision: e.revision, inputDigest: digestOf(text), input: text}
+	d := Decision{level: e.level, revision: e.revision, bundles: e.bundles, inputDigest: digestOf(text), input: text}
 	if r := e.gaze.unseen(parsed); r != nil {
 		d.deny = []Reason{*r}
 		return d, nil

@@ -61,6 +61,7 @@ type Decision struct {
 	input       []byte
 	spans       []Span
 	obligedBy   Obligations
+	bundles     []Bundle
 }
 
 // Allowed reports whether the run may go ahead, under the Obligations.
@@ -102,6 +103,9 @@ func (d Decision) Level() string { return d.level }
 // Revision is the digest ("sha256:…") of every policy source that took part.
 func (d Decision) Revision() string { return d.revision }
 
+// Bundles are the signed bundles that took part, by name.
+func (d Decision) Bundles() []Bundle { return slices.Clone(d.bundles) }
+
 // InputDigest is the digest ("sha256:…") of the exact input decided about.
 func (d Decision) InputDigest() string { return d.inputDigest }
 
@@ -129,7 +133,8 @@ func (d Decision) MarshalJSON() ([]byte, error) {
 		Level       string      `json:"level"`
 		Revision    string      `json:"revision"`
 		InputDigest string      `json:"input_digest"`
-	}{d.allowed, list(d.Reasons()), list(d.warn), d.obligations, d.level, d.revision, d.inputDigest})
+		Bundles     []Bundle    `json:"bundles,omitempty"`
+	}{d.allowed, list(d.Reasons()), list(d.warn), d.obligations, d.level, d.revision, d.inputDigest, d.bundles})
 }
 
 // textReasons is how many reasons fit on one screen.

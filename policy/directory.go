@@ -46,7 +46,7 @@ func (d *Directory) current(point string) (*Engine, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	sources, err := readDir(cfg.Dir, false)
+	sources, err := readDirWith(cfg.Dir, cfg.Keys, false)
 	if err != nil {
 		return nil, err
 	}
@@ -70,6 +70,9 @@ func contentOf(sources []source) (sum [sha256.Size]byte) {
 	for _, s := range sources {
 		fmt.Fprintf(h, "%q %d\n", s.name, len(s.text))
 		h.Write(s.text)
+		if s.bundle != nil { // the same files may be signed anew
+			fmt.Fprintf(h, "%q %q\n", s.bundle.Digest, s.bundle.Key)
+		}
 	}
 	h.Sum(sum[:0])
 	return sum

@@ -204,3 +204,15 @@ func TestPageShowsWhatIsPrinted(t *testing.T) {
 		t.Errorf("printed:\n%s\npage:\n%s", shown, want)
 	}
 }
+
+func TestPageObligations(t *testing.T) {
+	e := open(t, "obliged.rego", sample(t, "rego file=obliged.rego"))
+	d := decide(t, e, with(func(in *policy.Input) { in.Image.Host = "elsewhere.example" }))
+	if got := strings.Join(d.Obligations().Lines(), "; "); !d.Allowed() || got != "drop capabilities CAP_NET_BIND_SERVICE; read-only root file system; no new privileges; "+
+		"refuse system calls process_vm_readv, ptrace; swap at most 0 bytes; memory at most 268435456 bytes; at most 64 processes; cpus at most 0.5" {
+		t.Error(got)
+	}
+	if d := decide(t, e, good()); d.Obligations().Any() {
+		t.Error(d.Obligations().Lines())
+	}
+}

@@ -30,6 +30,9 @@ type Config struct {
 	Level string
 	// Point is what will be asked about; "" is PointRun.
 	Point string
+	// Keys is the file with the keys that may sign bundles; "" is
+	// policy-keys.json beside Dir.
+	Keys string
 }
 
 // Engine is a compiled policy. It never changes: to see a changed directory,
@@ -51,6 +54,7 @@ type Engine struct {
 	modules map[string]*ast.Module
 	gaze    gaze
 	at      time.Time // what time it is, for those who may ask
+	bundles []Bundle
 }
 
 // maxCompile bounds parsing and compiling local files, in wall time. A
@@ -65,7 +69,7 @@ func Open(cfg Config) (*Engine, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	sources, err := readDir(cfg.Dir, false)
+	sources, err := readDirWith(cfg.Dir, cfg.Keys, false)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +102,7 @@ func open(cfg Config, sources []source) (*Engine, error) {
 	}
 	data["ward"] = g.document(level, g.exists)
 
-	e := &Engine{cfg: cfg, point: cfg.Point, base: deciding(cfg.Point, sources), level: level, shipped: level, modes: g.modes}
+	e := &Engine{cfg: cfg, bundles: bundlesOf(sources), point: cfg.Point, base: deciding(cfg.Point, sources), level: level, shipped: level, modes: g.modes}
 	all := sourcesOf(cfg.Point, level, g.exists, sources)
 	if e.custom = replaces(e.base, sources); e.custom {
 		e.level = "custom"
@@ -185,7 +189,7 @@ func parse(sources []source) (map[string]*ast.Module, error) {
 		if err != nil {
 			return nil, syntax(err)
 		}
-		if err := placed(s, m); err != nil {
+		if err := placed(s, m, sources); err != nil {
 			return nil, err
 		}
 		if _, twice := modules[s.shown]; twice { // a directory called "ward": never replace what is shipped
@@ -198,7 +202,7 @@ func parse(sources []source) (map[string]*ast.Module, error) {
 
 // placed refuses rules where they could change what is shipped, or where
 // their author would wrongly believe them to be in force.
-func placed(s source, m *ast.Module) error {
+func placed(s source, m *ast.Module, all []source) error {
 	if strings.HasPrefix(s.name, shippedPrefix) {
 		return nil
 	}
@@ -208,6 +212,14 @@ func placed(s source, m *ast.Module) error {
 	}
 	if pkg == "data.ward" || strings.HasPrefix(pkg, "data.ward.") && !ownPackage(pkg) {
 		return at(m.Package.Location, "package %s is reserved: rules go into package ward.run", strings.TrimPrefix(pkg, "data."))
+	}
+	where := strings.ReplaceAll(strings.TrimPrefix(pkg, "data."), ".", "/")
+	if b := s.bundle; b != nil && !slices.ContainsFunc(b.roots, func(r string) bool { return below(where, r) }) {
+		return at(m.Package.Location, "package %s is outside of the roots of bundle %s", strings.TrimPrefix(pkg, "data."), b.Name)
+	} else if b == nil {
+		if other := claimed(where, nil, all); other != nil {
+			return at(m.Package.Location, "package %s is bundle %s's alone", strings.TrimPrefix(pkg, "data."), other.Name)
+		}
 	}
 	for _, r := range m.Rules {
 		name := r.Head.Ref()[0].Value.String()

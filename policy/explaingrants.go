@@ -20,7 +20,7 @@ func (x *explainer) grants(ctx context.Context, input []byte, out *Explanation) 
 			could = append(could, i)
 		}
 	}
-	sources, err := readDir(x.r.cfg.Dir, false)
+	sources, err := readDirWith(x.r.cfg.Dir, x.r.cfg.Keys, false)
 	if err != nil {
 		return err
 	}
@@ -223,7 +223,7 @@ func (g granted) remove(doc map[string]any) {
 // rests finds what an allowed request rests on: the entries of the grants
 // document, and the level, without which it is denied.
 func (x *explainer) rests(ctx context.Context, input []byte) ([]string, error) {
-	sources, err := readDir(x.r.cfg.Dir, false)
+	sources, err := readDirWith(x.r.cfg.Dir, x.r.cfg.Keys, false)
 	if err != nil {
 		return nil, err
 	}

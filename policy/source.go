@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -31,6 +32,8 @@ type source struct {
 	name  string // inside the directory
 	shown string // in messages
 	text  []byte
+	// bundle is the verified bundle that it is of, if any.
+	bundle *Bundle
 }
 
 func (s source) is(ext ...string) bool { return slices.Contains(ext, path.Ext(s.name)) }
@@ -40,7 +43,20 @@ func (s source) is(ext ...string) bool { return slices.Contains(ext, path.Ext(s.
 // left out; anything else it does not know is an error, because a policy that
 // is silently not in force is worse than none. For tests, which decide nothing,
 // it does not matter who else can write the files.
-func readDir(dir string, tests bool) ([]source, error) {
+func readDir(dir string, tests bool) ([]source, error) { return readDirWith(dir, "", tests) }
+
+// readDirWith is readDir with the keys of another place; "" is the file beside
+// the directory. They are read only if there is a bundle.
+func readDirWith(dir, keysPath string, tests bool) ([]source, error) {
+	return readAll(dir, keysPath, "", tests)
+}
+
+// readDirBut leaves one file out.
+func readDirBut(dir, keysPath, but string) ([]source, error) {
+	return readAll(dir, keysPath, but, false)
+}
+
+func readAll(dir, keysPath, but string, tests bool) ([]source, error) {
 	if dir == "" {
 		return nil, nil
 	}
@@ -71,25 +87,98 @@ func readDir(dir string, tests bool) ([]source, error) {
 	}
 	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
 	var out []source
+	var keys *bundleKeys
 	total := 0
 	for _, e := range entries {
 		name := e.Name()
-		if ignored(name) || !tests && strings.HasSuffix(name, "_test.rego") {
+		if ignored(name) || name == but || !tests && strings.HasSuffix(name, "_test.rego") {
 			continue
 		}
 		s := source{name: name, shown: filepath.Join(dir, name)}
-		if !s.is(".rego", ".json", ".yaml", ".yml") || e.IsDir() {
-			return nil, fault.New(fault.Invalid, "policy.layout", fmt.Sprintf("%s is neither a policy (.rego) nor data (.json, .yaml)", s.shown), "move it out of the policy directory, or put a dot before its name")
+		bundled := strings.HasSuffix(name, bundleSuffix) && !e.IsDir()
+		if !bundled && !s.is(".rego", ".json", ".yaml", ".yml") || e.IsDir() {
+			return nil, fault.New(fault.Invalid, "policy.layout", fmt.Sprintf("%s is neither a policy (.rego), data (.json, .yaml), nor a bundle (.tar.gz)", s.shown), "move it out of the policy directory, or put a dot before its name")
 		}
 		if s.text, err = readFile(root, s, !tests); err != nil {
 			return nil, err
 		}
-		if total += len(s.text); total > maxSources {
+		found := []source{s}
+		if bundled {
+			if keys == nil {
+				k, err := readBundleKeys(cmp.Or(keysPath, KeysFile(dir)))
+				if err != nil {
+					return nil, err
+				}
+				keys = &k
+			}
+			if found, err = readBundle(s, *keys, tests); err != nil {
+				return nil, err
+			}
+		}
+		for _, f := range found {
+			total += len(f.text)
+		}
+		if total > maxSources {
 			return nil, fault.New(fault.Invalid, "policy.size", fmt.Sprintf("the files of %s are more than %d bytes together", dir, maxSources), "put less there")
 		}
-		out = append(out, s)
+		out = append(out, found...)
 	}
-	return out, nil
+	return out, apart(out)
+}
+
+// apart refuses bundles that claim the same part of data, and files of the
+// directory in a part that a bundle claims: what is meant to be one bundle's
+// alone would be somebody else's too. Packages of ward's points are everybody's.
+func apart(sources []source) error {
+	var bundles []*Bundle
+	for _, s := range sources {
+		if s.bundle == nil || slices.Contains(bundles, s.bundle) {
+			continue
+		}
+		for _, other := range bundles {
+			for _, a := range s.bundle.roots {
+				for _, b := range other.roots {
+					if overlap(a, b) && !strings.HasPrefix(a, "ward/") && !strings.HasPrefix(b, "ward/") {
+						return fault.New(fault.Invalid, "policy.bundle", fmt.Sprintf("bundles %s and %s both claim %q of data", other.Name, s.bundle.Name, longer(a, b)),
+							`give each its own roots in its .manifest: {"roots": ["NAME", "ward/run"]}`)
+					}
+				}
+			}
+		}
+		bundles = append(bundles, s.bundle)
+	}
+	return nil
+}
+
+func longer(a, b string) string {
+	if len(a) > len(b) {
+		return a
+	}
+	return b
+}
+
+// bundlesOf are the bundles that sources are of, in order of their names.
+func bundlesOf(sources []source) []Bundle {
+	var out []Bundle
+	for _, s := range sources {
+		if s.bundle != nil && path.Base(s.name) == manifestFile {
+			out = append(out, *s.bundle)
+		}
+	}
+	return out
+}
+
+// claimed is the bundle other than s's own that claims a part of data.
+func claimed(at string, own *Bundle, sources []source) *Bundle {
+	if at == "ward" || strings.HasPrefix(at, "ward/") {
+		return nil
+	}
+	for _, s := range sources {
+		if b := s.bundle; b != nil && b != own && slices.ContainsFunc(b.roots, func(r string) bool { return overlap(at, r) && !strings.HasPrefix(r, "ward/") }) {
+			return b
+		}
+	}
+	return nil
 }
 
 func readFile(root *os.Root, s source, strict bool) ([]byte, error) {
@@ -111,12 +200,16 @@ func readFile(root *os.Root, s source, strict bool) ([]byte, error) {
 			return nil, err
 		}
 	}
-	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	most := maxFile
+	if strings.HasSuffix(s.name, bundleSuffix) {
+		most = MaxBundle
+	}
+	b, err := io.ReadAll(io.LimitReader(f, int64(most)+1))
 	if err != nil {
 		return nil, unreadable(s.shown, err)
 	}
-	if len(b) > maxFile {
-		return nil, fault.New(fault.Invalid, "policy.size", fmt.Sprintf("%s is larger than %d bytes", s.shown, maxFile), "split it")
+	if len(b) > most {
+		return nil, fault.New(fault.Invalid, "policy.size", fmt.Sprintf("%s is larger than %d bytes", s.shown, most), "split it")
 	}
 	return b, nil
 }

@@ -118,7 +118,7 @@ func (e *Engine) suites(dirs []string) ([]suite, error) {
 		dirs = []string{e.cfg.Dir}
 	}
 	for _, dir := range dirs {
-		sources, err := readDir(dir, true)
+		sources, err := readDirWith(dir, e.cfg.Keys, true)
 		if err != nil {
 			return nil, err
 		}

@@ -121,7 +121,7 @@ func (a *app) gate() (*oci.Gate, error) {
 		return nil, err
 	}
 	return oci.New(oci.Config{Layout: a.layout, Resolver: store, Verifier: engine.TrustDir(a.layout.Trust()),
-		Decider: engine.PolicyDir(a.layout.Policy()), Log: log, Launcher: launcher, Actor: actor})
+		Decider: engine.Policies(a.layout, log), Log: log, Launcher: launcher, Actor: actor})
 }
 
 // cleaner is what kills and deletes: root's, which needs nothing but the log

@@ -184,7 +184,7 @@ func (a *app) assemble(l engine.Layout, log *audit.Log) (*engine.Engine, error) 
 	}
 	return engine.New(engine.Config{
 		Layout: l, Resolver: store, Rootfs: store, Log: log, Floor: sandbox.DefaultFloor(),
-		Verifier: engine.TrustDir(l.Trust()), Decider: engine.PolicyDir(l.Policy()), Launcher: engine.LauncherAt(launcher),
+		Verifier: engine.TrustDir(l.Trust()), Decider: engine.Policies(l, log), Launcher: engine.LauncherAt(launcher),
 		Keep: a.startKeeper,
 	})
 }

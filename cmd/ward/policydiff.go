@@ -37,10 +37,12 @@ func newPolicyDiff(a *app) *cobra.Command {
 				return err
 			}
 			cfg := policy.Config{Dir: l.Policy()}
+			keys := policy.KeysFile(l.Policy())
 			if len(args) == 2 {
 				if cfg, err = policyAt(args[0]); err != nil {
 					return err
 				}
+				cfg.Keys = keys
 			}
 			old, err := policy.NewReplayer(cfg)
 			if err != nil {
@@ -49,6 +51,7 @@ func newPolicyDiff(a *app) *cobra.Command {
 			if cfg, err = policyAt(args[len(args)-1]); err != nil {
 				return err
 			}
+			cfg.Keys = keys
 			now, err := policy.NewReplayer(cfg)
 			if err != nil {
 				return err

@@ -30,7 +30,9 @@ func (o *otherPolicy) config(l engine.Layout) (policy.Config, error) {
 	if o.dir == "" {
 		return policy.Config{Dir: l.Policy()}, nil
 	}
-	return policyAt(o.dir)
+	cfg, err := policyAt(o.dir)
+	cfg.Keys = policy.KeysFile(l.Policy())
+	return cfg, err
 }
 
 // policyAt is the policy of a directory that has to be there: a name mistyped

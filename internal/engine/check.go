@@ -13,6 +13,9 @@ import (
 // error means that the question did not get as far as the policy.
 func (e *Engine) Check(ctx context.Context, req Request) (verify.Evidence, policy.Decision, error) {
 	req.Pull = PullNever
+	quiet := *e
+	quiet.decider = quietly(e.decider)
+	e = &quiet
 	a := &attempt{e: e, req: req}
 	img, err := e.resolve(ctx, a)
 	if err != nil {

@@ -47,6 +47,7 @@ func TestScripts(t *testing.T) {
 					"gone":     s.gone,
 					"rootfs":   s.rootfs,
 					"vouch":    s.vouch,
+					"bundle":   s.bundle,
 					"registry": s.registry,
 					"tamper":   s.tamper,
 					"publish":  s.publish,
