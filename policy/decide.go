@@ -59,12 +59,17 @@ func (e *Engine) judge(ctx context.Context, text []byte, parsed ast.Value) (Deci
 		d.deny = []Reason{*r}
 		return d, nil
 	}
+	for _, f := range e.foreign {
+		if err := d.consult(ctx, e, f, parsed); err != nil {
+			return Decision{}, err
+		}
+	}
 	found, err := e.evaluate(ctx, parsed)
 	if stopped := (*stop)(nil); errors.As(err, &stopped) {
 		return Decision{}, stopped.fault()
 	}
 	if err != nil {
-		d.deny = []Reason{failure(err)}
+		d.deny = append(d.deny, failure(err))
 		return d, nil
 	}
 	d.fill(e, found)

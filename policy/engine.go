@@ -55,6 +55,10 @@ type Engine struct {
 	gaze    gaze
 	at      time.Time // what time it is, for those who may ask
 	bundles []Bundle
+	// foreign are the policies for other programs that are asked, strangers all
+	// their files.
+	foreign   []*foreign
+	strangers []source
 }
 
 // maxCompile bounds parsing and compiling local files, in wall time. A
@@ -92,6 +96,8 @@ func open(cfg Config, sources []source) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	strangers, sources := sources, native(sources)
+	strangers = slices.DeleteFunc(slices.Clone(strangers), func(s source) bool { return s.foreign == "" })
 	level := g.level
 	if cfg.Level != "" {
 		level = stricter(level, cfg.Level)
@@ -108,8 +114,15 @@ func open(cfg Config, sources []source) (*Engine, error) {
 		e.level = "custom"
 	}
 	local := slices.ContainsFunc(sources, func(s source) bool { return s.is(".rego") })
-	work := func() error { return e.prepare(sources, all, data, g.shown, local) }
-	if !local {
+	work := func() error {
+		var err error
+		if e.foreign, err = foreigners(cfg.Point, g.buildx, strangers); err != nil {
+			return err
+		}
+		return e.prepare(sources, all, data, g.shown, local)
+	}
+	e.strangers = strangers
+	if !local && len(strangers) == 0 {
 		err = work()
 	} else {
 		err = within(maxCompile, work)
@@ -135,7 +148,7 @@ func (e *Engine) prepare(sources, all []source, data map[string]any, grants stri
 		maps.Copy(modules, parsed)
 	}
 	e.modules = modules
-	e.revision = revision(e.shipped, append(all, others(sources)...))
+	e.revision = revision(e.shipped, slices.Concat(all, others(sources), e.strangers))
 	var own []*ast.Module
 	for _, s := range sources {
 		if m := modules[s.shown]; m != nil {

@@ -26,6 +26,8 @@ type grants struct {
 	// callers are trusted to start containers through ward-oci.
 	callers []caller
 	modes   modes
+	// buildx are the points beside build where buildx's policies are asked.
+	buildx []string
 }
 
 // scope is what can be granted to every image or to some.
@@ -101,6 +103,13 @@ func (g *grants) read(s source, doc map[string]any) error {
 			err = g.readImages(s, v)
 		case "oci":
 			err = g.readOCI(s, v)
+		case "buildx":
+			g.buildx, err = readList(s, key, v, func(p string) string {
+				if _, known := decisionFiles[p]; !known || p == PointOCI || p == PointPull {
+					return "is not a point at which an image is known"
+				}
+				return ""
+			})
 		case "modes":
 			g.modes, err = readModes(s, v)
 		case "evidence":

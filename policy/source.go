@@ -34,6 +34,8 @@ type source struct {
 	text  []byte
 	// bundle is the verified bundle that it is of, if any.
 	bundle *Bundle
+	// foreign is the directory of policies for another program that it is in.
+	foreign string
 }
 
 func (s source) is(ext ...string) bool { return slices.Contains(ext, path.Ext(s.name)) }
@@ -92,6 +94,17 @@ func readAll(dir, keysPath, but string, tests bool) ([]source, error) {
 	for _, e := range entries {
 		name := e.Name()
 		if ignored(name) || name == but || !tests && strings.HasSuffix(name, "_test.rego") {
+			continue
+		}
+		if (name == conftestDir || name == buildxDir) && e.IsDir() {
+			found, err := readForeign(root, dir, name, tests)
+			if err != nil {
+				return nil, err
+			}
+			for _, f := range found {
+				total += len(f.text)
+			}
+			out = append(out, found...)
 			continue
 		}
 		s := source{name: name, shown: filepath.Join(dir, name)}

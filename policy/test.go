@@ -135,7 +135,7 @@ func (e *Engine) suites(dirs []string) ([]suite, error) {
 
 // run runs the tests of a suite, with every shipped level loaded.
 func (s suite) run(ctx context.Context, opt TestOptions, covered coverage) ([]*tester.Result, error) {
-	sources, more := s.sources, s.more
+	sources, more := native(s.sources), s.more
 	g, err := readGrants(s.dir, sources)
 	if err != nil {
 		return nil, err

@@ -23,7 +23,9 @@ deny contains {
 
 # What a container can gain by. To hold it back, or to end it, takes a trusted
 # caller and no more.
-gains if not input.oci.op in {"pause", "kill", "delete"}
+gains if not holds
+
+holds if input.oci.op in {"pause", "kill", "delete"}
 
 # An image that is named must be verified, whoever names it.
 deny contains {
