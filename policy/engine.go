@@ -59,6 +59,8 @@ type Engine struct {
 	// their files.
 	foreign   []*foreign
 	strangers []source
+	// codes are those of all of them, asked here or not.
+	codes []string
 }
 
 // maxCompile bounds parsing and compiling local files, in wall time. A
@@ -116,7 +118,7 @@ func open(cfg Config, sources []source) (*Engine, error) {
 	local := slices.ContainsFunc(sources, func(s source) bool { return s.is(".rego") })
 	work := func() error {
 		var err error
-		if e.foreign, err = foreigners(cfg.Point, g.buildx, strangers); err != nil {
+		if e.foreign, e.codes, err = foreigners(cfg.Point, g.buildx, strangers); err != nil {
 			return err
 		}
 		return e.prepare(sources, all, data, g.shown, local)
@@ -155,7 +157,7 @@ func (e *Engine) prepare(sources, all []source, data map[string]any, grants stri
 			own = append(own, m)
 		}
 	}
-	if err := e.modes.check(grants, own); err != nil {
+	if err := e.modes.check(grants, own, e.codes); err != nil {
 		return err
 	}
 	e.gaze = gazeOf(own)

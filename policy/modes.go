@@ -81,12 +81,13 @@ func (m modes) of(point, code string) Mode {
 
 // check refuses entries about rules that are not there: who misspelt a code
 // believes that something is or is not enforced. A rule of the directory's own
-// is there if its code is written out in a file of the directory.
-func (m modes) check(s string, local []*ast.Module) error {
+// is there if its code is written out in a file of the directory; foreign are the
+// codes of policies that were written for other programs.
+func (m modes) check(s string, local []*ast.Module, foreign []string) error {
 	if len(m) == 0 {
 		return nil
 	}
-	known := slices.Clone(shippedCodes())
+	known := append(shippedCodes(), foreign...)
 	for _, mod := range local {
 		ast.WalkTerms(mod, func(t *ast.Term) bool {
 			if text, ok := t.Value.(ast.String); ok {
@@ -103,7 +104,7 @@ func (m modes) check(s string, local []*ast.Module) error {
 		if _, after, both := strings.Cut(key, "/"); both {
 			code = after
 		}
-		if !slices.Contains(known, code) && !foreignCode(code) {
+		if !slices.Contains(known, code) {
 			return fault.New(fault.Invalid, "policy.modes", fmt.Sprintf("%s: modes: there is no rule with the code %q", s, code),
 				"mend the code: docs/policy.md lists those of the shipped rules; one of your own is written out in its file")
 		}
@@ -169,9 +170,4 @@ func shippedCodes() []string {
 		out = append(out, code)
 	}
 	return out
-}
-
-// foreignCode says whether code is one of a policy written for another program.
-func foreignCode(code string) bool {
-	return strings.HasPrefix(code, "conftest.") || code == "buildx.deny"
 }
