@@ -40,15 +40,14 @@ type source struct {
 
 func (s source) is(ext ...string) bool { return slices.Contains(ext, path.Ext(s.name)) }
 
-// readDir reads the policy files of dir, sorted by name. A missing directory
+// readDirWith reads the policy files of dir, sorted by name. A missing directory
 // holds none. Hidden files, backups, notes and (unless tests) Rego tests are
 // left out; anything else it does not know is an error, because a policy that
 // is silently not in force is worse than none. For tests, which decide nothing,
 // it does not matter who else can write the files.
-func readDir(dir string, tests bool) ([]source, error) { return readDirWith(dir, "", tests) }
-
-// readDirWith is readDir with the keys of another place; "" is the file beside
-// the directory. They are read only if there is a bundle.
+//
+// Bundles are verified with the keys of a file, "" being the one beside the
+// directory, which is read only if there is a bundle.
 func readDirWith(dir, keysPath string, tests bool) ([]source, error) {
 	return readAll(dir, keysPath, "", tests)
 }
