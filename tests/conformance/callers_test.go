@@ -61,7 +61,7 @@ func (s *site) imageFile(name, ref string) {
 	}
 	type m = map[string]any
 	part := func(kind string, b []byte) m { return m{"mediaType": kind, "digest": digest(b), "size": len(b)} }
-	config := encode(m{"architecture": "amd64", "os": "linux", "config": m{"Env": []string{"PATH=/bin"}},
+	config := encode(m{"architecture": "amd64", "os": "linux", "config": m{"Env": []string{"PATH=/bin"}, "Cmd": []string{"/bin/sleep", "1000"}},
 		"rootfs": m{"type": "layers", "diff_ids": []string{digest(layer)}}})
 	const manifestType = "application/vnd.oci.image.manifest.v1+json"
 	manifest := encode(m{"schemaVersion": 2, "mediaType": manifestType, "config": part("application/vnd.oci.image.config.v1+json", config),
