@@ -152,10 +152,6 @@ func ociCreate(plan sandbox.OCIPlan) error {
 // ociNoteCgroups puts down where the container's cgroups will be, for who has
 // to remove them if this process is killed before libcontainer has a state.
 func ociNoteCgroups(dir string, c *cgroups.Cgroup) error {
-	if c.Systemd && !systemd.IsRunningSystemd() {
-		return fault.New(fault.Unavailable, "oci.systemd-cgroup", "--systemd-cgroup is asked for, and systemd does not run here: there is no directory /run/systemd/system",
-			"set the caller to cgroupfs (containerd: SystemdCgroup = false, podman: --cgroup-manager cgroupfs, Docker: native.cgroupdriver=cgroupfs)")
-	}
 	m, err := manager.New(c)
 	if err != nil {
 		return err
@@ -165,6 +161,10 @@ func ociNoteCgroups(dir string, c *cgroups.Cgroup) error {
 
 // ociConfig translates the specification with libcontainer's own converter.
 func ociConfig(plan sandbox.OCIPlan, spec *specs.Spec) (*configs.Config, error) {
+	if plan.SystemdCgroup && !systemd.IsRunningSystemd() {
+		return nil, fault.New(fault.Unavailable, "oci.systemd-cgroup", "--systemd-cgroup is asked for, and systemd does not run here: there is no directory /run/systemd/system",
+			"set the caller to cgroupfs (containerd: SystemdCgroup = false, podman: --cgroup-manager cgroupfs, Docker: native.cgroupdriver=cgroupfs)")
+	}
 	// The converter takes the working directory for the bundle.
 	if err := os.Chdir(plan.Bundle); err != nil {
 		return nil, err

@@ -29,7 +29,7 @@ func initramfs(t *testing.T, dir string, k kernel) string {
 	bin := os.Getenv("WARD_BIN")
 	if bin == "" {
 		bin = dir
-		if err := lab.Build(dir, "vm", "ward", "ward-launch"); err != nil {
+		if err := lab.Build(dir, "vm", "ward", "ward-launch", "ward-oci"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -49,7 +49,7 @@ func initramfs(t *testing.T, dir string, k kernel) string {
 	}
 	for name, from := range map[string]string{
 		"bin/busybox": busybox, "opt/ward": filepath.Join(bin, "ward"),
-		"opt/ward-launch": filepath.Join(bin, "ward-launch"), "opt/checks": checks,
+		"opt/ward-launch": filepath.Join(bin, "ward-launch"), "opt/ward-oci": filepath.Join(bin, "ward-oci"), "opt/checks": checks,
 	} {
 		b, err := staticProgram(from)
 		if err != nil {

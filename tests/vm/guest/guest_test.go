@@ -51,6 +51,7 @@ var checks = []struct {
 	{"PauseAndUpdate", pauseAndUpdate},
 	{"Delegated", delegated},
 	{"NotDelegated", notDelegated},
+	{"OCI", ociLife},
 	{"MonitorKilled", monitorKilled},
 	{"StopAndRemove", stopAndRemove},
 	{"Audit", auditVerifies},
