@@ -21,6 +21,7 @@ import (
 
 	_ "github.com/ward-project/ward/internal/early" // sets the collector's pace
 	"github.com/ward-project/ward/internal/fault"
+	"github.com/ward-project/ward/sandbox"
 )
 
 func main() {
@@ -89,8 +90,10 @@ func newRoot(args []string) *cobra.Command {
 			}
 			return cmd.Help()
 		},
-		Args: cobra.ArbitraryArgs,
+		Args:    cobra.ArbitraryArgs,
+		Version: sandbox.Build,
 	}
+	root.SetVersionTemplate("ward version {{.Version}}\n")
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.PersistentFlags().StringVar(&a.root, "root", os.Getenv("WARD_ROOT"), "keep all state, keys and configuration below this `directory`")
 	root.SetFlagErrorFunc(flagError)
