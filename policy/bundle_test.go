@@ -166,6 +166,17 @@ func TestBundle(t *testing.T) {
 			t.Fatal(d.Reasons())
 		}
 	}
+	// opa sign names no key: it is clear which one is meant if one alone may sign.
+	key, other := pairOf(t, "ES256"), pairOf(t, "ES256")
+	nameless := string(key.build(t, "", team("1")))
+	one := key.trusted("release", "team")
+	if _, err := policy.Open(policy.Config{Dir: bundled(t, append(one, other.trusted("other", "else")...), "team.tar.gz", nameless)}); err != nil {
+		t.Error(err)
+	}
+	for _, keys := range [][]policy.BundleKey{other.trusted("other", "team"), append(one, other.trusted("other", "*")...), key.trusted("release", "else")} {
+		_, err := policy.Open(policy.Config{Dir: bundled(t, keys, "team.tar.gz", nameless)})
+		refused(t, err, fault.Unverified, "policy.bundle-signature", "team.tar.gz")
+	}
 	if d := decide(t, open(t), good()); d.Bundles() != nil {
 		t.Fatal(d.Bundles())
 	}

@@ -140,7 +140,7 @@ func (k BundleKey) Check() error {
 
 // verify returns the name of the key that signed all files of a bundle, none
 // missing and none besides.
-func (k bundleKeys) verify(s source, name string, files map[string][]byte) (string, error) {
+func (k bundleKeys) verify(s source, bundle string, files map[string][]byte) (string, error) {
 	wrong := func(format string, args ...any) error {
 		return fault.New(fault.Unverified, "policy.bundle-signature", plain(fmt.Sprintf("bundle %s: "+format, append([]any{s.shown}, args...)...)),
 			"have it signed by a key that "+k.shown+" trusts for it, or take it out of the policy directory")
@@ -153,11 +153,23 @@ func (k bundleKeys) verify(s source, name string, files map[string][]byte) (stri
 	if err != nil {
 		return "", wrong("%v", err)
 	}
+	if id == "" { // as opa sign writes it: then it is clear only if there is one
+		var may []string
+		for _, name := range sorted(k.keys) {
+			if b := k.keys[name].Bundles; slices.Contains(b, "*") || slices.Contains(b, bundle) {
+				may = append(may, name)
+			}
+		}
+		if len(may) != 1 {
+			return "", wrong("its signature names no key, and there are %d that may sign it", len(may))
+		}
+		id = may[0]
+	}
 	key, trusted := k.keys[id]
 	if !trusted {
 		return "", wrong("it is signed by key %.80q, which is not trusted", id)
 	}
-	if !slices.Contains(key.Bundles, "*") && !slices.Contains(key.Bundles, name) {
+	if !slices.Contains(key.Bundles, "*") && !slices.Contains(key.Bundles, bundle) {
 		return "", wrong("key %s may not sign it, only %s", id, strings.Join(key.Bundles, ", "))
 	}
 	cfg := opabundle.NewVerificationConfig(map[string]*opabundle.KeyConfig{id: {Key: key.PEM, Algorithm: key.Algorithm, Scope: key.Scope}}, id, key.Scope, nil)
@@ -203,9 +215,6 @@ func keyID(token string) (string, error) {
 		if said.KID != "" {
 			return said.KID, nil
 		}
-	}
-	if said.KeyID == "" {
-		return "", errors.New("its signature names no key")
 	}
 	return said.KeyID, nil
 }
