@@ -62,28 +62,11 @@ func (a authority) judge(ctx context.Context, s Subject, set setting, claims []c
 		if err := ctx.Err(); err != nil {
 			return nil, fault.New(fault.Unavailable, "trust.interrupted", fmt.Sprintf("verify %s: %v", label(s), err), "try again")
 		}
-		if c.bad != nil {
-			continue
-		}
-		if a.format != "" && a.format != c.format {
-			missed.format = true
-			continue
-		}
-		digest, right := c.about(s.Digests)
-		signer, err := c.check(ctx, a, set, digest)
+		signer, ok, err := a.accepts(ctx, s, set, c, missed)
 		if err != nil {
-			if fault.ClassOf(err) == fault.Invalid {
-				return nil, err
-			}
-			missed.note(err)
-			continue
+			return nil, err
 		}
-		if !right {
-			missed.digest = digest
-			continue
-		}
-		if c.misnamed {
-			missed.misnamed, missed.name = true, c.name
+		if !ok {
 			continue
 		}
 		// Two signatures by one signer are one signer's word.
@@ -100,6 +83,35 @@ func (a authority) judge(ctx context.Context, s Subject, set setting, claims []c
 			len(signers), a.needs(), a.name)})
 	}
 	return nil, nil
+}
+
+// accepts returns who made the claim if the authority takes their word for
+// this image. Why not is noted in missed.
+func (a authority) accepts(ctx context.Context, s Subject, set setting, c claim, missed *misses) (signer Signer, ok bool, err error) {
+	if c.bad != nil {
+		return Signer{}, false, nil
+	}
+	if a.format != "" && a.format != c.format {
+		missed.format = true
+		return Signer{}, false, nil
+	}
+	digest, right := c.about(s.Digests)
+	if signer, err = c.check(ctx, a, set, digest); err != nil {
+		if fault.ClassOf(err) == fault.Invalid {
+			return Signer{}, false, err
+		}
+		missed.note(err)
+		return Signer{}, false, nil
+	}
+	if !right {
+		missed.digest = digest
+		return Signer{}, false, nil
+	}
+	if c.misnamed {
+		missed.misnamed, missed.name = true, c.name
+		return Signer{}, false, nil
+	}
+	return signer, true, nil
 }
 
 // same says whether both are one signer's: a key is known by itself, the
