@@ -3,6 +3,7 @@ package policy
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -72,6 +73,9 @@ func compileStatement(files map[string][]byte, body ast.Body) (q rego.PreparedEv
 // stopped is fault.Unavailable.
 func (p *StatementPolicy) Allows(ctx context.Context, statement []byte) error {
 	input, err := ast.ValueFromReader(bytes.NewReader(statement))
+	if err == nil && !json.Valid(statement) {
+		err = errors.New("something follows it") // the reader stops at the end of the first value
+	}
 	if err != nil {
 		return fault.New(fault.Invalid, "policy.input", fmt.Sprintf("the statement is not JSON: %v", err), "")
 	}

@@ -52,6 +52,39 @@ func TestStatementPolicy(t *testing.T) {
 	}
 }
 
+// Several files make one policy: together they are bounded, and one of them has
+// to be of the package that decides.
+func TestStatementPolicyFiles(t *testing.T) {
+	const decides = "package signature\nallow { data.site.fine }"
+	text := func(s string) []byte { return []byte(s) }
+	p, err := policy.NewStatementPolicy(map[string][]byte{"a.rego": text(decides), "b.rego": text("package site\nfine { input.predicate.critical == 0 }")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Allows(t.Context(), []byte(aStatement)); err != nil {
+		t.Error(err)
+	}
+	err = p.Allows(t.Context(), []byte(strings.Replace(aStatement, "0}", "1}", 1)))
+	if fault.ClassOf(err) != fault.Denied || !strings.Contains(fault.As(err).Cause, "undefined") {
+		t.Error(err)
+	}
+	for _, bad := range []string{"", "{", aStatement + "x"} {
+		if err := p.Allows(t.Context(), []byte(bad)); fault.ClassOf(err) != fault.Invalid || fault.As(err).Rule != "policy.input" {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+	half := "\n#" + strings.Repeat("x", 600<<10)
+	for rule, files := range map[string]map[string][]byte{
+		"policy.size":    {"a.rego": text(decides + half), "b.rego": text("package site\nfine = true" + half)},
+		"policy.package": {"a.rego": text("package site\nfine = true"), "b.rego": text("package signatures\nallow = true")},
+		"policy.syntax":  {"a.rego": text(decides), "b.rego": text("package site\nfine {")},
+	} {
+		if _, err := policy.NewStatementPolicy(files); fault.ClassOf(err) != fault.Invalid || fault.As(err).Rule != rule {
+			t.Errorf("%s: %v", rule, err)
+		}
+	}
+}
+
 func FuzzStatementPolicy(f *testing.F) {
 	f.Add("package signature\nallow { input.predicate.critical == 0 }", aStatement)
 	f.Add("package signature\nimport rego.v1\nallow if true", "{}")
