@@ -29,6 +29,7 @@ func TestStatementPolicy(t *testing.T) {
 		"the clock":        {"package signature\nallow { time.now_ns() > 0 }", fault.Invalid, "policy.syntax"},
 		"recursion":        {"package signature\nallow { allow }", fault.Invalid, "policy.syntax"},
 		"empty":            {"", fault.Invalid, "policy.syntax"},
+		"a comment alone":  {"# allow = true", fault.Invalid, "policy.syntax"},
 		"too large":        {"package signature\nallow = true\n#" + strings.Repeat("x", 1<<20), fault.Invalid, "policy.size"},
 		"too many results": {"package signature\nallow[x] { x := true }", fault.Denied, "attestation.policy"},
 		"never ends":       {"package signature\nallow { n := numbers.range(1, 100000)[_]; m := numbers.range(1, 100000)[_]; n * m == -1 }", fault.Unavailable, "policy.timeout"},
@@ -47,6 +48,10 @@ func TestStatementPolicy(t *testing.T) {
 			f := fault.As(err)
 			if f == nil || f.Class != c.class || (f.Rule != c.rule && f.Class != fault.Unavailable) {
 				t.Fatalf("want %v %s, got %v", c.class, c.rule, err)
+			}
+			// Whoever wrote the policy has to learn that it failed, not that it is silent.
+			if failed := what == "contradiction" || what == "a failing call"; failed && strings.Contains(f.Cause, "undefined") {
+				t.Error(f.Cause)
 			}
 		})
 	}

@@ -102,7 +102,7 @@ func newSign(a *app) *cobra.Command {
 	}
 	f.register(cmd.Flags())
 	cmd.Flags().StringVar(&format, "format", verify.KindCosign, "cosign (a .sig tag) or bundle (a sigstore bundle as referrer)")
-	cmd.Flags().StringArrayVarP(&annotations, "annotations", "a", nil, "`KEY=VALUE` to sign along")
+	cmd.Flags().StringSliceVarP(&annotations, "annotations", "a", nil, "`KEY=VALUE` to sign along")
 	return cmd
 }
 
@@ -112,6 +112,9 @@ func keyValues(list []string) (map[string]string, error) {
 		k, v, ok := strings.Cut(n, "=")
 		if !ok || k == "" {
 			return nil, usage("--annotations %.64q is not KEY=VALUE", n)
+		}
+		if _, twice := m[k]; twice {
+			return nil, usage("--annotations gives %.64q twice", k)
 		}
 		m[k] = v
 	}

@@ -4,12 +4,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/ward-project/ward/images"
+	reports "github.com/ward-project/ward/internal/ci/report"
 	"github.com/ward-project/ward/internal/engine"
 	"github.com/ward-project/ward/internal/fault"
 	"github.com/ward-project/ward/verify"
@@ -150,17 +152,23 @@ func (f *verifyFlags) subject(a *app, cmd *cobra.Command, ref string) (images.Im
 func newVerify(a *app) *cobra.Command {
 	var f verifyFlags
 	var output string
+	var annotations []string
 	cmd := &cobra.Command{
 		Use: "verify [--key PUB | --certificate-identity NAME --certificate-oidc-issuer URL] IMAGE", Short: "Say who vouches for an image: exit 0 verified, 1 not, 3 unknown", Args: exactly(1, "an IMAGE"),
 		Annotations: map[string]string{"exit": gateVerb},
 		Long: "Judge the signatures kept beside an image by this host's trust policies, exactly as ward run\n" +
 			"does, or by one key, or by names in a certificate, alone. An image that is not local is pulled\n" +
-			"first; a registry that does not answer is exit 3: unknown, which is not the same as unsigned.",
+			"first; a registry that does not answer is exit 3: unknown, which is not the same as unsigned.\n" +
+			"--output json prints the signed payloads as cosign verify does, --output evidence ward's own.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if output != "text" && output != "json" {
-				return usage("--output %.32q is not there yet: use text or json", output)
+			if output != "text" && output != "json" && output != "evidence" {
+				return usage("--output %.32q is not there: use text, json or evidence", output)
 			}
 			if err := f.check(cmd); err != nil {
+				return err
+			}
+			asked, err := keyValues(annotations)
+			if err != nil {
 				return err
 			}
 			_, subject, material, err := f.subject(a, cmd, args[0])
@@ -172,7 +180,7 @@ func newVerify(a *app) *cobra.Command {
 				return err
 			}
 			defer done()
-			ev, err := v.Verify(cmd.Context(), subject, material)
+			ev, signatures, err := v.VerifySignatures(cmd.Context(), subject, material, asked)
 			if err != nil {
 				return err
 			}
@@ -184,7 +192,11 @@ func newVerify(a *app) *cobra.Command {
 			for _, w := range ev.Warnings() {
 				fmt.Fprintf(cmd.ErrOrStderr(), "trust policy %s only warns: %s (%s)\n", w.Policy, printable(w.Cause), w.Rule)
 			}
-			if output == "json" {
+			switch output {
+			case "json":
+				f.header(cmd.ErrOrStderr(), subject.Reference, asked)
+				return asCosign(cmd.OutOrStdout(), signatures)
+			case "evidence":
 				return indented(cmd.OutOrStdout(), ev)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "verified %s@%s\n", ev.Reference(), ev.Digest())
@@ -195,6 +207,18 @@ func newVerify(a *app) *cobra.Command {
 		},
 	}
 	f.register(cmd)
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "text, json (the payloads, as cosign does) or evidence (ward's own JSON)")
+	cmd.Flags().StringSliceVarP(&annotations, "annotations", "a", nil, "count only signatures that carry `KEY=VALUE`")
 	return cmd
+}
+
+// asCosign writes the payloads in one line after an empty one, byte for byte
+// as cosign does, but for control characters, which a terminal would obey.
+func asCosign(w io.Writer, list []verify.Signature) error {
+	b, err := json.Marshal(list)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "\n%s\n", reports.Escaped(b))
+	return err
 }

@@ -57,7 +57,7 @@ func newVerifyAttestation(a *app) *cobra.Command {
 					}
 				}
 			}
-			f.header(cmd.ErrOrStderr(), subject.Reference)
+			f.header(cmd.ErrOrStderr(), subject.Reference, nil)
 			return printEnvelopes(cmd, list)
 		},
 	}
@@ -90,8 +90,11 @@ func statementPolicy(paths []string) (*policy.StatementPolicy, error) {
 
 // header says on standard error what was checked, in cosign's words where they
 // are true here.
-func (f *verifyFlags) header(w io.Writer, ref string) {
+func (f *verifyFlags) header(w io.Writer, ref string, annotations map[string]string) {
 	fmt.Fprintf(w, "\nVerification for %s --\nThe following checks were performed on each of these signatures:\n", printable(ref))
+	if len(annotations) > 0 {
+		fmt.Fprintln(w, "  - The specified annotations were verified.")
+	}
 	fmt.Fprintln(w, "  - The cosign claims were validated")
 	if f.keyless() && !f.ignoreTlog || f.tlogAsked {
 		fmt.Fprintln(w, "  - Existence of the claims in the transparency log was verified offline")
