@@ -99,6 +99,11 @@ func simpleSigningClaim(b []byte) (name, digest string, err error) {
 		err = errors.Join(onlyKeys(top, "critical", "optional"), onlyKeys(critical, "identity", "image", "type"),
 			onlyKeys(identity, "docker-reference"), onlyKeys(image, "docker-manifest-digest"))
 	}
+	if err == nil {
+		// What cosign's own reader cannot take (an "optional" that is no object) is
+		// refused whoever signed it: with a key cosign does, with a certificate not.
+		err = json.Unmarshal(b, new(payload.SimpleContainerImage))
+	}
 	if err != nil {
 		return "", "", fmt.Errorf("payload: %w", err)
 	}

@@ -128,7 +128,7 @@ func (v *Verifier) signatures(ctx context.Context, s Subject, materials []Materi
 		}
 		said, err := seen.print(ref, m)
 		if err != nil {
-			return nil, err
+			return nil, fault.Wrap(fault.Unverified, "trust.malformed", err, "sign it again")
 		}
 		list = append(list, Signature{said})
 	}

@@ -88,6 +88,12 @@ func TestPrintedIsVerified(t *testing.T) {
 	if len(got) != 1 || got[0]["Subject"] != sigstore.Subject || got[0]["Bundle"] == nil || got[0]["RFC3161Timestamp"] != nil {
 		t.Errorf("no timestamp was asked for: %v", got)
 	}
+	for _, bad := range []string{`"text"`, `[1]`, `{"n":1e400}`} {
+		said := []byte(noting(imageDigest, bad))
+		m := verify.Material{Kind: verify.KindCosign, MediaType: beside.MediaType, Payload: said, Annotations: a.Annotations(said, sigstore.Signing{})}
+		e, err := v.Verify(t.Context(), subject(), []verify.Material{m})
+		refused(t, e, err, fault.Unverified, "trust.malformed")
+	}
 	v = open(t, keyless(t, a.Root(), identityYAML+"      rfc3161timestamp: {}\n"))
 	if got = printed(t, v, nil, beside); len(got) != 1 || got[0]["RFC3161Timestamp"] == nil {
 		t.Errorf("a timestamp was asked for: %v", got)
