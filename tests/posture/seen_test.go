@@ -210,7 +210,8 @@ func (p process) kind(fd, target string) string {
 }
 
 // mount is one line of a mount table.
-type mount struct{ at, what, propagation string }
+// device tells two mounts with the same options apart: our /proc from the host's.
+type mount struct{ at, what, propagation, device string }
 
 func (p process) mounts() (all []mount) {
 	for line := range strings.Lines(p.read("mountinfo")) {
@@ -219,7 +220,7 @@ func (p process) mounts() (all []mount) {
 		if sep < 6 || len(m) < sep+4 {
 			p.t.Fatalf("mountinfo: %s", line)
 		}
-		all = append(all, mount{m[4], fmt.Sprintf("%s %s %s %s - %s", m[sep+1], m[sep+2], m[3], m[5], m[sep+3]), strings.Join(m[6:sep], " ")})
+		all = append(all, mount{m[4], fmt.Sprintf("%s %s %s %s - %s", m[sep+1], m[sep+2], m[3], m[5], m[sep+3]), strings.Join(m[6:sep], " "), m[2]})
 	}
 	return all
 }
@@ -228,7 +229,7 @@ func (p process) mounts() (all []mount) {
 // lie over each other both count.
 func (f facts) addMounts(all, host []mount) {
 	for _, m := range all {
-		if slices.ContainsFunc(host, func(h mount) bool { return h.at == m.at && h.what == m.what }) && m.propagation == "" {
+		if slices.ContainsFunc(host, func(h mount) bool { return h.at == m.at && h.what == m.what && h.device == m.device }) && m.propagation == "" {
 			continue
 		}
 		key := "mount/ " + m.at

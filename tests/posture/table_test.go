@@ -8,7 +8,9 @@ package posture
 // host id of the container's range and TTY that of its group tty, ID and SHORT
 // its id, LIB, RUN and BIN ward's directories. "caller" is what the process
 // that called ward has, "*" anything at all. In a key, "*" is each control group
-// hierarchy of the host. Namespaces are named after whose
+// hierarchy of the host. A line after "v2" counts where control groups are of
+// version 2 alone. LOWER, UPPER and STAGE are an overlay's directories, as the
+// kernel shows them. Namespaces are named after whose
 // they are: host, container, monitor.
 
 // contained is every process of a container, whether it is the first one,
@@ -84,7 +86,7 @@ limit/Max nice priority: caller
 limit/Max realtime priority: caller
 limit/Max realtime timeout: caller
 cgroup/*: /ward/ID
-mount/ /: overlay ward / ro,nosuid,nodev,relatime - rw,lowerdir+=/mnt/layers/0,upperdir=/mnt/upper/upper,workdir=/mnt/upper/work,redirect_dir=nofollow,uuid=on
+mount/ /: overlay ward / ro,nosuid,nodev,relatime - rw,lowerdir+=LOWER,upperdir=UPPER,workdir=STAGE,redirect_dir=nofollow,uuid=on
 mount/ /tmp: tmpfs ward / rw,nosuid,nodev,noexec,relatime - rw,size=65536k,uid=BASE,gid=BASE
 mount/ /run: tmpfs ward / rw,nosuid,nodev,noexec,relatime - rw,size=65536k,mode=755,uid=BASE,gid=BASE
 mount/ /etc/hosts: tmpfs ward /etc/hosts ro,nosuid,nodev,noexec,relatime - rw,size=16384k,nr_inodes=4096,mode=711
@@ -98,6 +100,7 @@ mount/ /proc: proc proc / rw,nosuid,nodev,noexec,relatime - rw,gid=BASE,hidepid=
 mount/ /sys: sysfs sysfs / ro,nosuid,nodev,noexec,relatime - ro
 mount/ /sys/fs/cgroup: tmpfs ward /cgroup ro,nosuid,nodev,noexec,relatime - rw,size=16384k,nr_inodes=4096,mode=711
 mount/ /sys/fs/cgroup/*: cgroup cgroup /ward/ID ro,nosuid,nodev,noexec,relatime - rw,*
+v2 mount/ /sys/fs/cgroup: cgroup2 cgroup /ward/ID ro,nosuid,nodev,noexec,relatime - rw,nsdelegate*
 `
 
 // covered are paths over which something is mounted where the host has them:
@@ -200,7 +203,7 @@ cgroup/*: caller
 `
 
 // monitor keeps CAP_KILL alone, in PID and mount namespaces of its own.
-// One eventfd is the Go runtime's, one tells of memory that ran out. Signals 1, 2, 3 and 13 (SIGHUP, SIGINT, SIGQUIT, SIGPIPE) do not end it.
+// One eventfd is the Go runtime's, one (in version 2 an inotify) tells of memory that ran out. Signals 1, 2, 3 and 13 (SIGHUP, SIGINT, SIGQUIT, SIGPIPE) do not end it.
 const monitor = ours + `
 attr/timerslack_ns: 1000000
 cmdline: ward-launch monitor 3
@@ -223,6 +226,8 @@ fd/containers/ID/lock rw: 1
 fd/containers/ID/out.1.log w: 1
 fd/eventpoll: 1
 fd/eventfd: 2
+v2 fd/eventfd: 1
+v2 fd/inotify: 1
 fd/pidfd: 1
 fd/seccomp notify: 1
 fd/socket: 2
@@ -230,7 +235,7 @@ fd/pipe r: 2
 mount/ /proc: proc proc / rw,nosuid,nodev,noexec,relatime - rw
 mount/ /mnt: tmpfs ward / rw,nosuid,nodev,relatime - rw,size=16384k,nr_inodes=4096,mode=711
 mount/ /mnt/layers/0: * *LIB/images/layers/*/fs ro,nosuid,nodev,relatime,idmapped - *
-mount/ /mnt/root: overlay ward / rw,nosuid,nodev,relatime - rw,lowerdir+=/mnt/layers/0,upperdir=/mnt/upper/upper,workdir=/mnt/upper/work,redirect_dir=nofollow,uuid=on
+mount/ /mnt/root: overlay ward / rw,nosuid,nodev,relatime - rw,lowerdir+=LOWER,upperdir=UPPER,workdir=STAGE,redirect_dir=nofollow,uuid=on
 mount/ /mnt/root/tmp: tmpfs ward / rw,nosuid,nodev,noexec,relatime - rw,size=65536k,uid=BASE,gid=BASE
 mount/ /mnt/root/run: tmpfs ward / rw,nosuid,nodev,noexec,relatime - rw,size=65536k,mode=755,uid=BASE,gid=BASE
 mount/ /mnt/root/etc/hosts: tmpfs ward /etc/hosts ro,nosuid,nodev,noexec,relatime - rw,size=16384k,nr_inodes=4096,mode=711

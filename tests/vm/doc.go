@@ -1,7 +1,7 @@
 // Package vm tries ward on a host with cgroup v2 alone, which most developers'
 // and CI machines are not: it boots a small virtual machine with Debian's cloud
 // kernel under QEMU and runs the checks of package guest in it, as root, with
-// the very programs built from this source: ward, and ward-oci.
+// the very programs built from this source: ward, and ward-oci; then tests/posture.
 //
 // It promises one boot a run, of 300 seconds at most, no privilege on this
 // machine, and nothing left but the unpacked kernel in the user's cache

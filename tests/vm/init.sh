@@ -41,5 +41,13 @@ echo "+cpu +io +memory +pids" >/sys/fs/cgroup/cgroup.subtree_control
 echo "guest: up after $(cut -d' ' -f1 /proc/uptime) s, Linux $(uname -r)"
 cd /opt
 WARD_BIN=/opt /opt/checks -test.v -test.count=1 -test.timeout=280s
-echo "guest: exit $?"
+rc=$?
+echo "guest: begin Posture"
+if WARD_BIN=/opt /opt/posture -test.v -test.run='^TestPosture$' -test.timeout=120s; then
+  echo "guest: pass Posture"
+else
+  rc=1
+  echo "guest: fail Posture"
+fi
+echo "guest: exit $rc"
 poweroff -f

@@ -39,6 +39,12 @@ func initramfs(t *testing.T, dir string, k kernel) string {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the checks: %v\n%s", err, out)
 	}
+	posture := filepath.Join(dir, "posture")
+	build = exec.Command("go", "test", "-c", "-trimpath", "-ldflags", "-s -w", "-o", posture, "../posture")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the table: %v\n%s", err, out)
+	}
 	busybox, err := exec.LookPath("busybox")
 	if err != nil {
 		t.Fatalf("%v: install busybox-static", err)
@@ -49,7 +55,7 @@ func initramfs(t *testing.T, dir string, k kernel) string {
 	}
 	for name, from := range map[string]string{
 		"bin/busybox": busybox, "opt/ward": filepath.Join(bin, "ward"),
-		"opt/ward-launch": filepath.Join(bin, "ward-launch"), "opt/ward-oci": filepath.Join(bin, "ward-oci"), "opt/checks": checks,
+		"opt/ward-launch": filepath.Join(bin, "ward-launch"), "opt/ward-oci": filepath.Join(bin, "ward-oci"), "opt/checks": checks, "opt/posture": posture,
 	} {
 		b, err := staticProgram(from)
 		if err != nil {
