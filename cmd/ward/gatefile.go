@@ -78,7 +78,7 @@ func variables(dotEnv string) (func(string) (string, bool), error) {
 func ask(c manifest.Container) question {
 	q := question{line: c.Line, container: &c}
 	q.CI, q.K8s = policy.CI{Kind: c.Kind, File: c.File, Name: c.Name}, c.K8s
-	q.Unmapped, q.Unknowns = c.Unmapped, slices.Clone(c.Unknowns)
+	q.Unmapped, q.Unknowns, q.Document = c.Unmapped, slices.Clone(c.Unknowns), c.Document
 	err := q.read(c)
 	q.Image, q.Actor = c.Image, audit.Caller()
 	if err == nil && c.Image == "" {

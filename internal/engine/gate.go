@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -36,6 +37,8 @@ type GateRequest struct {
 	// question is that of an admission, at point k8s.
 	CI  policy.CI
 	K8s *policy.K8s
+	// Document is the object or file that the Request was read from, whole.
+	Document json.RawMessage
 	// Unmapped are fields of the file that are not in the Request, Unknowns
 	// facts that the file does not say and the Request takes at a default.
 	Unmapped []policy.Unmapped
@@ -123,6 +126,7 @@ func (e *Engine) judge(ctx context.Context, req GateRequest, v *Verdict) (stage 
 	_, _, err = e.decided(ctx, a, draft, func(p sandbox.Plan) policy.Input {
 		in := input(p)
 		in.Point, in.CI, in.Unmapped, in.Unknowns = req.point(), req.CI, req.Unmapped, v.Unknowns
+		in.Document = req.Document
 		if req.K8s != nil {
 			in.K8s = *req.K8s
 		}

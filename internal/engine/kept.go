@@ -73,12 +73,22 @@ func Explained(l Layout, d policy.Decision) (json.RawMessage, error) {
 	} else {
 		x.AnswerKept, errs[0] = keep(l, answer)
 	}
-	if in := d.Input(); len(in) > 0 && len(in) <= maxInline {
+	if in := d.Input(); len(in) > 0 && len(in) <= maxInline && !documented(in) {
 		x.Input = in
 	} else if len(in) > 0 {
 		x.InputKept, errs[1] = keepInput(l, d, in)
 	}
 	return rawJSON(x), errors.Join(errs[:]...)
+}
+
+// documented says whether an input holds a document. Documents are whole files,
+// with the values of environment variables that stand in them: records, which
+// are exported, hold none.
+func documented(in []byte) bool {
+	var x struct {
+		Document json.RawMessage `json:"document"`
+	}
+	return json.Unmarshal(in, &x) != nil || string(x.Document) != "null"
 }
 
 // keepInput keeps an input, large predicates by themselves.

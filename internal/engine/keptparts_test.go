@@ -107,6 +107,55 @@ func TestKeptPredicatesReplay(t *testing.T) {
 	}
 }
 
+// An input with a document, however small, lies beside the log and not in a
+// record: in a file stand values of environment variables. It replays from there.
+func TestKeptDocuments(t *testing.T) {
+	l, err := NewLayout(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.MkdirAll(l.Lib, 0o755), audit.Create(audit.Config{Dir: l.Audit(), Host: "h"})); err != nil {
+		t.Fatal(err)
+	}
+	log, err := audit.Open(l.Audit())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	e, err := policy.Open(policy.Config{Point: policy.PointCI})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := replayInputs()[0]
+	in.Point, in.Document = policy.PointCI, json.RawMessage(`{"services":{"a":{"environment":{"TOKEN":"hush<"}}}}`)
+	d, err := e.Decide(t.Context(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	why, err := Explained(l, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(why), "hush") || !strings.Contains(string(why), `"input_kept"`) {
+		t.Errorf("the record says %s", why)
+	}
+	if err := log.Append(t.Context(), audit.Record{Type: audit.GateDecision, Actor: audit.Caller(), Data: audit.Verdict{Outcome: "allow", Point: in.Point, Decision: why, Input: d.InputDigest()}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, totals, err := replayAll(t, l, policy.Config{}); err != nil || totals.Exact != 1 {
+		t.Errorf("%+v, %v", totals, err)
+	}
+	// Under a policy that came later it is judged with its document.
+	later := t.TempDir()
+	rule := "package main\n\ndeny_token contains \"a token\" if input.services[_].environment.TOKEN\n"
+	if err := errors.Join(os.Chmod(later, 0o755), os.Mkdir(filepath.Join(later, "conftest"), 0o755), os.WriteFile(filepath.Join(later, "conftest", "a.rego"), []byte(rule), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	if _, totals, err := replayAll(t, l, policy.Config{Dir: later}); err != nil || totals.Changes[policy.NewlyDenied] != 1 {
+		t.Errorf("%+v, %v", totals, err)
+	}
+}
+
 // Parts that do not fit together are nothing, and cost nothing.
 func TestKeptPartsThatDoNotFit(t *testing.T) {
 	read := func(digest string) ([]byte, error) { return []byte(digest), nil }

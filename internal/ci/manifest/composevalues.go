@@ -179,7 +179,7 @@ func (s *service) blkio(e entry) error {
 			}
 			for _, n := range ns {
 				var dev, much string
-				err := s.fields(entry{l.key, n.Line, n}, s.path+".blkio_config."+l.key, map[string]func(entry) error{
+				err := s.fields(entry{key: l.key, line: n.Line, value: n}, s.path+".blkio_config."+l.key, map[string]func(entry) error{
 					"path": func(e entry) error { return s.value(e, func(v string, _ int) error { dev = v; return nil }) },
 					amount: func(e entry) error { return s.value(e, func(v string, _ int) error { much = v; return nil }) },
 				})
@@ -215,7 +215,7 @@ func (s *service) devices(e entry) error {
 			set := func(to *string) func(entry) error {
 				return func(e entry) error { return s.value(e, func(v string, _ int) error { *to = v; return nil }) }
 			}
-			err = s.fields(entry{e.key, m.Line, m}, s.path+".devices", map[string]func(entry) error{"source": set(&src), "target": set(&dst), "permissions": set(&perm)})
+			err = s.fields(entry{key: e.key, line: m.Line, value: m}, s.path+".devices", map[string]func(entry) error{"source": set(&src), "target": set(&dst), "permissions": set(&perm)})
 			if err == nil {
 				err = s.device(strings.TrimRight(src+":"+dst+":"+perm, ":"), m.Line)
 			}

@@ -118,7 +118,7 @@ func (s *service) longVolume(n *yaml.Node) error {
 	within := func(name string, read map[string]func(entry) error) func(entry) error {
 		return func(e entry) error { return s.fields(e, at+"."+name, read) }
 	}
-	err := s.fields(entry{"volumes", n.Line, n}, at, map[string]func(entry) error{
+	err := s.fields(entry{key: "volumes", line: n.Line, value: n}, at, map[string]func(entry) error{
 		"type": set(&kind), "source": set(&source), "target": set(&target), "read_only": flag(&ro), "consistency": nil,
 		"bind":   within("bind", map[string]func(entry) error{"propagation": set(&propagation), "create_host_path": nil}),
 		"volume": within("volume", map[string]func(entry) error{"nocopy": flag(&nocopy), "subpath": set(&subpath), "labels": nil}),

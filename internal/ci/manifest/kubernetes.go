@@ -79,6 +79,7 @@ func (r *reader) items(top members, where string, line, depth int) error {
 		if err != nil {
 			return err
 		}
+		r.from, r.doc = n, nil
 		if err := r.object(ms, fmt.Sprintf("%s item %d", where, i+1), depth+1); err != nil {
 			return err
 		}

@@ -8,9 +8,12 @@
 package manifest
 
 import (
+	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"strconv"
+
+	"go.yaml.in/yaml/v3"
 
 	"github.com/ward-project/ward/internal/fault"
 	"github.com/ward-project/ward/policy"
@@ -66,6 +69,9 @@ type Container struct {
 	Unknowns []string
 	// K8s is what a Pod's container asks for beyond a run; nil in a compose file.
 	K8s *policy.K8s
+	// Document is the whole that it stands in, as JSON: the compose file as it is
+	// written, or the Kubernetes object. Containers of one share it.
+	Document json.RawMessage
 
 	at place
 }
@@ -95,6 +101,7 @@ func Read(name string, text []byte, opt Options) ([]Container, error) {
 		if err != nil {
 			return nil, err
 		}
+		r.from, r.doc = d, nil
 		switch {
 		case top.has("services") && len(docs) == 1:
 			err = r.compose(top)
@@ -120,6 +127,11 @@ type reader struct {
 	out       []Container
 	// visits counts the nodes looked at, aliases followed included.
 	visits int
+	// from is the object or file whose containers are read, doc its JSON once
+	// one was found, and shown how much JSON all containers have together.
+	from  *yaml.Node
+	doc   json.RawMessage
+	shown int
 }
 
 func (r *reader) errorf(line int, format string, args ...any) error {
@@ -141,7 +153,17 @@ func (r *reader) add(c Container) error {
 	if len(r.out) >= maxContainers {
 		return r.errorf(c.Line, "more than %d containers in one file", maxContainers)
 	}
-	c.File = r.file
+	if r.doc == nil {
+		doc, err := r.document(r.from)
+		if err != nil {
+			return err
+		}
+		r.doc = doc
+	}
+	if r.shown += len(r.doc); r.shown > maxAllDocuments {
+		return r.errorf(c.Line, "has so many containers that judging each with the whole it stands in takes more than %d bytes; split the file", maxAllDocuments)
+	}
+	c.File, c.Document = r.file, r.doc
 	r.out = append(r.out, c)
 	return nil
 }

@@ -117,6 +117,8 @@ type entry struct {
 	key   string
 	line  int
 	value *yaml.Node
+	// at is the key as it stands, aliases followed.
+	at *yaml.Node
 }
 
 // members are a mapping's, in their order, merges done.
@@ -167,7 +169,7 @@ func (r *reader) merged(n *yaml.Node, depth int) (members, error) {
 			return nil, r.errorf(k.Line, "%.100q stands twice", k.Value)
 		}
 		at[k.Value] = true
-		out = append(out, entry{k.Value, k.Line, n.Content[i+1]})
+		out = append(out, entry{k.Value, k.Line, n.Content[i+1], k})
 	}
 	for _, m := range merges {
 		if out, err = r.merge(out, at, m, depth); err != nil {
