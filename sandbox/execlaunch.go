@@ -68,7 +68,8 @@ const (
 // has been executed. r must prove the exec.intent record of exactly this plan;
 // container is the encoded plan the container runs by. The process belongs to
 // the container's monitor and goes on when the caller ends. When ctx ends
-// before it runs, it does not run. Refusals are as Launch's.
+// before the monitor has it, it does not run; once the monitor has it, it does.
+// Refusals are as Launch's.
 func (l *Launcher) Exec(ctx context.Context, plan, container []byte, r receipt.Receipt, stdio Stdio) (*Running, error) {
 	proof := r.Bytes()
 	if len(proof) == 0 {

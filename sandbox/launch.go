@@ -147,7 +147,11 @@ func (l *Launcher) start(ctx context.Context, plan, proof []byte, stdio Stdio, s
 	owned.close() // or the end of the launcher would never be seen
 	pr := &Running{proc: proc, control: ours, done: make(chan struct{})}
 	diag := drain(diagOut)
-	if err := pr.awaitStart(ctx); err != nil {
+	err = pr.awaitStart(ctx)
+	if err != nil && ctx.Err() != nil && sys.Cloneflags&unix.CLONE_NEWPID == 0 {
+		err = pr.settle(ctx, err)
+	}
+	if err != nil {
 		pr.kill()
 		if errors.Is(err, io.EOF) {
 			err = fault.New(fault.Internal, "launcher.died", "the launcher died before it started anything: "+<-diag, "")
@@ -174,7 +178,11 @@ func (p *Running) awaitStart(ctx context.Context) error {
 			p.control.SetReadDeadline(time.Time{})
 		}
 	}()
-	for due := MessageReady; ; due = MessageStarted {
+	for ; ; p.ready = true {
+		due := MessageReady
+		if p.ready {
+			due = MessageStarted
+		}
 		var m Message
 		err := readJSON(p.control, &m)
 		switch {
@@ -194,6 +202,27 @@ func (p *Running) awaitStart(ctx context.Context) error {
 			p.hostPID, p.monitorPID, p.started = m.PID, m.MonitorPID, m.Started
 			return nil
 		}
+	}
+}
+
+// settleTime bounds the wait for a monitor that lets a process go.
+const settleTime = 10 * time.Second
+
+// settle finds out what became of a process in a container whose starter has
+// given up with err. Its launcher is ended; either the monitor then has the
+// process, and puts its end on record, or nobody has, and the starter does. Two
+// would tell two stories.
+func (p *Running) settle(ctx context.Context, err error) error {
+	p.proc.Kill()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	defer cancel()
+	switch now := p.awaitStart(ctx); {
+	case now == nil:
+		return nil // it runs
+	case errors.Is(now, io.EOF), ctx.Err() != nil:
+		return err
+	default:
+		return now
 	}
 }
 

@@ -23,6 +23,8 @@ type Running struct {
 	hostPID    int
 	monitorPID int
 	started    time.Time
+	// ready says that the launcher has accepted plan and receipt.
+	ready bool
 
 	once sync.Once
 	done chan struct{}

@@ -229,20 +229,31 @@ func TestExecPosture(t *testing.T) {
 	c.alone()
 }
 
-// A launcher that is killed at any moment leaves nothing, and every process
-// that was on record as started has an end on record.
+// A launcher whose caller gives up at any moment leaves nothing, and every process
+// that was on record as started has an end on record, by the monitor alone: who
+// is told that there is none puts that on record as its end.
 func TestExecLauncherKilled(t *testing.T) {
 	r := newRig(t)
 	c := r.inhabit(sleeper(r))
-	started := 0
-	for i := range 60 {
+	started, patience := 0, 20*time.Millisecond
+	given := map[string]bool{}
+	for i := range 120 {
 		e := c.execPlan("/bin/sleep", "1000")
 		b := c.encode(e)
 		proof := c.intend(e.Run, b)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(1+mathrand.IntN(60))*time.Millisecond)
+		wait := time.Duration(1+mathrand.IntN(60)) * time.Millisecond
+		if i%4 != 0 { // and most often about when it begins to run
+			wait = patience
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), wait)
 		proc, err := r.launcher.Exec(ctx, b, c.raw, proof, sandbox.Stdio{})
 		cancel()
-		if err == nil {
+		step := time.Duration(mathrand.IntN(1000)) * time.Microsecond
+		if err != nil {
+			given[e.Exec] = true
+			patience += step
+		} else {
+			patience = max(patience-step, time.Millisecond)
 			started++
 			unix.Kill(proc.HostPID(), unix.SIGKILL)
 			if _, err := proc.Wait(t.Context()); err != nil {
@@ -251,7 +262,7 @@ func TestExecLauncherKilled(t *testing.T) {
 		}
 	}
 	c.alone()
-	t.Logf("%d of 60 came to run", started)
+	t.Logf("%d of 120 came to run", started)
 	// And the container is as good as before.
 	if out := c.sh("echo well"); out != "well\n" {
 		t.Errorf("%q", out)
@@ -279,6 +290,11 @@ func TestExecLauncherKilled(t *testing.T) {
 		}
 		return len(starts) == len(ends)
 	})
+	for id := range given {
+		if starts[id] {
+			t.Errorf("process %s was started, and its caller told that it was not", id)
+		}
+	}
 }
 
 // 200 processes, many at once, leave neither processes nor descriptors.
